@@ -1,0 +1,1 @@
+"""Everything of bbtui but the screen: configuration, data, model, training, generation, evaluation."""

@@ -1,0 +1,415 @@
+"""A stage's configuration: typed, loaded from TOML, every problem reported at once with its key and the fix."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import ConfigError, UsageError
+
+Stage = Literal["pretrain", "finetune", "baseball-pretrain", "baseball-finetune"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+PARENT_STAGE: dict[Stage, Stage | None] = dict(zip(STAGES, [None, *STAGES], strict=False))
+DEFAULT_PRESET = "quickstart"
+
+_MAX_FILE_BYTES = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class ModelConfig(_Section):
+    """Sizes of the Transformer. Later stages inherit them from their parent."""
+
+    layers: Annotated[int, Field(ge=1, le=200)] = 12
+    """Transformer blocks."""
+    heads: Annotated[int, Field(ge=1, le=256)] = 12
+    """Attention heads; they share the width evenly."""
+    width: Annotated[int, Field(ge=8, le=16384)] = 768
+    """Numbers in each token's vector (C)."""
+    context: Annotated[int, Field(ge=8, le=65536)] = 1024
+    """Tokens that the model can look back on (T)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of activations dropped in training; it helps where the data is seen many times."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelConfig":
+        if self.width % self.heads:
+            near = max(h for h in range(1, self.heads + 1) if self.width % h == 0)
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit")
+        return self
+
+
+class TokenizerConfig(_Section):
+    kind: Literal["gpt2", "trained"] = "gpt2"
+    """gpt2: the published vocabulary of 50257; trained: byte pairs learned from this stage's data."""
+    vocabulary: Annotated[int, Field(ge=300, le=65000)] = 4096
+    """Token ids of a trained vocabulary, the markers included; gpt2 has its own size."""
+
+
+class DataConfig(_Section):
+    source: Literal["sandlot", "files", "fineweb-edu", "nectar"]
+    """sandlot: the built-in corpus; files: your own; fineweb-edu and nectar: from the hub, or a local copy at path."""
+    path: str = ""
+    """File or folder of text, JSON Lines or Parquet. For hub sources: a local copy to read instead."""
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    """Stop preparing documents after this many tokens; 0 takes all."""
+    max_pairs: Annotated[int, Field(ge=0)] = 0
+    """Stop preparing question-answer pairs after this many; 0 takes all."""
+    validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Share of the documents or pairs held back to validate on."""
+    supervise: Literal["answers", "all"] = "answers"
+    """answers: only answer tokens are learned; all: question tokens too, as published."""
+
+
+class BatchConfig(_Section):
+    tokens: Annotated[int, Field(ge=0, le=1 << 26)] = 0
+    """Tokens per optimizer step, for text; gathered over micro-batches."""
+    examples: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    """Question-answer pairs per optimizer step; 0 means all of them, one step an epoch."""
+    micro_batch: Annotated[int, Field(ge=1, le=1 << 16)] = 8
+    """Rows computed at once. Lower it if memory runs out: the result stays the same."""
+
+
+class OptimConfig(_Section):
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    """Peak rate of AdamW."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate goes from its peak to its end."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the rate rises from zero."""
+    final_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The last rate as a share of the peak."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """On matrices only; biases and norms are left alone."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Memory of AdamW's mean gradient."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Memory of AdamW's squared gradient."""
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Longest gradient let through; 0 turns clipping off."""
+
+
+class SampleConfig(_Section):
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between samples; 0 draws none."""
+    prompts: list[str] = []
+    """What the model is asked to go on from, or to answer."""
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48
+    """Longest sample."""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.8
+    """0 takes the likeliest token each time."""
+    top_k: Annotated[int, Field(ge=0)] = 10
+    """Draw from this many likeliest tokens; 0 from all."""
+
+
+class StageConfig(_Section):
+    """One stage of one preset, whole."""
+
+    preset: str = ""
+    """Folder of configs/ that this came from."""
+    stage: Stage = "pretrain"
+    """Which of the four stages."""
+    parent: str = ""
+    """stage/run@step that the weights come from; empty for random weights."""
+    domain: Annotated[str, Field(min_length=1, max_length=24)] = "baseball"
+    """What the last two stages gear the model to, as the screen names it."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Everything random follows from it: weights, batches, dropout, samples."""
+    steps: Annotated[int, Field(ge=0, le=10**8)] = 0
+    """Optimizer steps; 0 when epochs is given."""
+    epochs: Annotated[float, Field(ge=0, le=10**5)] = 0.0
+    """Passes over the training data; 0 when steps is given."""
+    validate_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between measurements of the validation loss."""
+    validation_rows: Annotated[int, Field(ge=0)] = 0
+    """At most this many windows or pairs are validated on; 0 takes all."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    """Steps between checkpoints."""
+    keep_last: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Newest checkpoints kept; the best one is kept besides."""
+    prompt_format: Literal["markers", "plain"] = "markers"
+    """markers: role tokens around question and answer; plain: the answer follows the question, as published."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto takes bfloat16 where the device computes it faster."""
+    compile: bool = False
+    """Compile the model with torch.compile: slower start, faster steps on a GPU."""
+    model: ModelConfig | None = None
+    """Only the first stage says it; the others inherit."""
+    tokenizer: TokenizerConfig | None = None
+    """Only the first stage says it; the others inherit."""
+    data: DataConfig
+    batch: BatchConfig
+    optim: OptimConfig
+    samples: SampleConfig = SampleConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "StageConfig":
+        problems = []
+        if (self.steps > 0) == (self.epochs > 0):
+            problems.append("steps, epochs: give exactly one of the two, above 0")
+        if self.learns_pairs:
+            if self.batch.tokens:
+                problems.append(f"batch.tokens: stage {self.stage} learns from pairs; give batch.examples instead")
+        elif self.batch.examples:
+            problems.append(f"batch.examples: stage {self.stage} learns from text; give batch.tokens instead")
+        elif not self.batch.tokens:
+            problems.append("batch.tokens: must be above 0")
+        if self.model and not self.learns_pairs and self.batch.tokens % self.model.context:
+            problems.append(
+                f"batch.tokens: {self.batch.tokens} is not a multiple of the context {self.model.context}"
+            )
+        if self.stage == "pretrain" and not (self.model and self.tokenizer):
+            problems.append("model, tokenizer: the first stage needs both sections")
+        expected = {"fineweb-edu": False, "nectar": True}.get(self.data.source, self.learns_pairs)
+        if expected != self.learns_pairs:
+            kind = "pairs" if expected else "text"
+            problems.append(f"data.source: {self.data.source} holds {kind}, which stage {self.stage} cannot learn from")
+        if self.data.source == "files" and not self.data.path:
+            problems.append("data.path: the source files needs a file or folder; add --set data.path=...")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def learns_pairs(self) -> bool:
+        """Whether the stage learns from question-answer pairs rather than running text."""
+        return self.stage in ("finetune", "baseball-finetune")
+
+
+def stage_title(stage: str, domain: str) -> str:
+    """The stage as the screen names it: `Baseball pretrain`."""
+    head, _, tail = stage.rpartition("-")
+    return f"{domain.capitalize()} {tail}" if head else stage.capitalize()
+
+
+# ---------------------------------------------------------------- finding and reading
+
+
+def presets_folder() -> Path:
+    """The folder of presets: the project's own, or the copy inside an installed wheel."""
+    package = Path(__file__).parent
+    beside = package.parent / "configs"
+    return beside if (beside / DEFAULT_PRESET).is_dir() else package / "presets"
+
+
+def preset_names() -> list[str]:
+    folder = presets_folder()
+    names = sorted(p.name for p in folder.iterdir() if (p / "pretrain.toml").is_file()) if folder.is_dir() else []
+    return sorted(names, key=lambda name: (name != DEFAULT_PRESET, name))
+
+
+def check_stage_name(stage: str) -> Stage:
+    """The stage of that name. Raises: UsageError that names the nearest one."""
+    if stage not in STAGES:
+        raise UsageError(f"There is no stage {stage[:60]!r}.{_did_you_mean(stage, STAGES)}", f"Stages: {', '.join(STAGES)}.")
+    return stage  # type: ignore[return-value]
+
+
+def preset_file(preset: str, stage: str) -> Path:
+    """The TOML file of a preset's stage. Raises: UsageError for an unknown name."""
+    names = preset_names()
+    if preset not in names:
+        raise UsageError(f"There is no preset {preset[:60]!r}.{_did_you_mean(preset, names)}", f"Presets: {', '.join(names)}.")
+    return presets_folder() / preset / f"{check_stage_name(stage)}.toml"
+
+
+def load_stage(preset: str, stage: str, root: Path, overrides: list[str] | None = None) -> StageConfig:
+    """A preset's stage with `key=value` overrides applied. Raises: ConfigError with every problem."""
+    return load_file(preset_file(preset, stage), root, overrides, preset=preset, stage=stage)
+
+
+def load_file(
+    path: Path, root: Path, overrides: list[str] | None = None, *, trusted: bool = False, **given: str
+) -> StageConfig:
+    """A stage configuration from a TOML file.
+
+    A path inside the file must stay under the root, since such files are passed around; one given by an
+    override is taken as it is, relative to the current folder, since the user typed it.
+
+    Args:
+        trusted: the file was written by us (a run's own configuration), so its paths are taken as they are.
+        given: values that stand where the file is silent (preset, stage).
+    Raises: ConfigError with every problem; UsageError for a file that cannot be read.
+    """
+    text = _read_text(path)
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ConfigError([f"{path.name}: not valid TOML: {reason}"]) from None
+    for key, value in given.items():
+        values.setdefault(key, value)
+    problems = [] if trusted else _paths_leaving(values, root, path.name)
+    values = apply_overrides(values, overrides or [])
+    try:
+        config = StageConfig.model_validate(values)
+    except (ValidationError, RecursionError, OverflowError) as error:
+        problems += _explain(error, path.name, text)
+    else:
+        if not problems:
+            return config
+    raise ConfigError(problems, "Run `bbtui config check` to see all problems of all presets.")
+
+
+def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A copy of nested values with `dotted.key=value` applied. Raises: ConfigError for one without `=`."""
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = [part.strip() for part in key.split(".")]
+        if not equals or not all(parts) or len(parts) > 2:
+            raise ConfigError([f"--set {override[:80]}: not of the form key=value"], "Example: --set optim.learning_rate=3e-4")
+        section = values
+        for part in parts[:-1]:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError([f"--set {override[:80]}: {part} is not a section"])
+        value = parse_value(text.strip())
+        if parts == ["data", "path"] and value:
+            value = str(Path(str(value)).expanduser().absolute())
+        # Steps and epochs exclude each other, so giving one takes the other back.
+        if parts in (["steps"], ["epochs"]):
+            values.pop("epochs" if parts == ["steps"] else "steps", None)
+        section[parts[-1]] = value
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML writes it; anything else is the text itself, so that strings need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError, KeyError):
+        return text
+
+
+def to_toml(config: StageConfig) -> str:
+    """The configuration as TOML that `load_file` reads back to an equal one."""
+    document = tomlkit.document()
+    values = config.model_dump(exclude_none=True)
+    for key in ("steps", "epochs"):
+        if not values[key]:
+            values.pop(key)
+    for key, value in values.items():
+        document[key] = value
+    return tomlkit.dumps(document)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of a configuration, for a form or a table."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def settings_of(config: StageConfig) -> Iterator[Setting]:
+    """Every setting with its dotted key and the sentence that says what it is for."""
+    for name, field in StageConfig.model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, _Section):
+            for inner, inner_field in type(value).model_fields.items():
+                yield Setting(f"{name}.{inner}", getattr(value, inner), inner_field.description or "")
+        elif value is not None:
+            yield Setting(name, value, field.description or "")
+
+
+# ---------------------------------------------------------------- problems in words
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageError(f"{path.name} is larger than a configuration can be.")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path.name}: not UTF-8 text"], "Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a file name"
+        raise UsageError(f"Cannot read the configuration {path}: {reason}.") from None
+
+
+def _paths_leaving(values: dict[str, Any], root: Path, name: str) -> list[str]:
+    data = values.get("data")
+    text = data.get("path") if isinstance(data, dict) else None
+    if not isinstance(text, str) or not text:
+        return []
+    if "\0" in text:
+        return [f"{name}: data.path: holds a NUL character"]
+    try:
+        target = (root / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return [f"{name}: data.path: {text[:80]!r} is not a usable path"]
+    if not target.is_relative_to(root.resolve()):
+        return [
+            f"{name}: data.path: {text[:80]!r} lies outside the root; "
+            "a file may only name paths under it. Give the path yourself: --set data.path=..."
+        ]
+    data["path"] = str(target)  # type: ignore[index]
+    return []
+
+
+def _explain(error: Exception, name: str, text: str) -> list[str]:
+    if not isinstance(error, ValidationError):
+        return [f"{name}: a value is too large or nested too deeply"]
+    problems = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key{_did_you_mean(str(item['loc'][-1]), _known_keys(item['loc'][:-1]), ';')}"
+        elif item["type"] == "missing":
+            message = "is missing"
+        elif item["type"] != "value_error":
+            given = repr(item.get("input"))
+            message = f"{message[0].lower()}{message[1:]} (it is {given[:60]})"
+        where = f"{name}{_line_of(item['loc'], text)}"
+        problems.extend(f"{where}: {key + ': ' if key else ''}{part}" for part in message.split("\n"))
+    return problems
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    kind: Any = StageConfig
+    for part in location:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not kinds:
+            return []
+        kind = kinds[0]
+    return list(kind.model_fields)
+
+
+def _line_of(location: tuple[Any, ...], text: str) -> str:
+    """` line 12` for a key that the file's text holds, or nothing."""
+    if not location:
+        return ""
+    section, key = "", str(location[-1])
+    wanted = str(location[0]) if len(location) > 1 else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            section = header[1].strip()
+        elif section == wanted and re.match(rf"\s*{re.escape(key)}\s*=", line):
+            return f" line {number}"
+    return ""
+
+
+def _did_you_mean(word: str, known: Any, lead: str = "") -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"{lead} Did you mean {near[0]}?" if near else ""
+

@@ -1,0 +1,421 @@
+"""A run is a folder: its configuration, its events, its commands, its checkpoints, its lock.
+
+Whoever watches a run reads `events.jsonl` and appends to `commands.jsonl`; it does not matter which process trains.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core.config import STAGES, Stage, StageConfig, check_stage_name, load_file, to_toml
+from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
+from core.events import (
+    Command,
+    Event,
+    RunContinued,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    TrainMeasured,
+    Validated,
+    command_from_line,
+    event_from_line,
+    instant_of_line,
+)
+
+_REFERENCE = re.compile(r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]+))?$")
+_STEP_FOLDER = re.compile(r"^step-(\d{7,})$")
+_TAIL_BYTES = 1 << 18
+
+
+def find_root(given: str | Path | None = None) -> Path:
+    """The folder that holds `checkpoints/`: the one given, `BBTUI_ROOT`, the project's, or the current one."""
+    if chosen := given or os.environ.get("BBTUI_ROOT"):
+        return Path(chosen).expanduser().absolute()
+    project = Path(__file__).parent.parent
+    return project if (project / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_folder(root: Path) -> Path:
+    """Where prepared shards lie: `BBTUI_DATA`, or `.data` under the root."""
+    given = os.environ.get("BBTUI_DATA")
+    return Path(given).expanduser().absolute() if given else root / ".data"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list of runs shows of one. Losses are None where nothing was measured yet."""
+
+    state: str
+    """new, running, paused, completed, stopped, failed, interrupted, or the name of a signal."""
+    step: int
+    steps: int
+    tokens: int
+    train_loss: float | None
+    validation_loss: float | None
+    tokens_per_s: float | None
+    parent: str
+    started_at: str
+    last_at: str
+    message: str
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in ("running", "paused")
+
+
+class Run:
+    """One run folder. Making the object touches nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def stage(self) -> Stage:
+        return check_stage_name(self.folder.parent.name)
+
+    @property
+    def name(self) -> str:
+        """`stage/id`, which names it everywhere."""
+        return f"{self.folder.parent.name}/{self.id}"
+
+    @property
+    def short_name(self) -> str:
+        """`stage/` and the four characters that end the id, for titles."""
+        return f"{self.folder.parent.name}/{self.id.rpartition('-')[2]}"
+
+    @property
+    def events_file(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def commands_file(self) -> Path:
+        return self.folder / "commands.jsonl"
+
+    @cached_property
+    def config(self) -> StageConfig:
+        """The configuration that the run was started with."""
+        return load_file(self.folder / "config.toml", self.folder, trusted=True)
+
+    def __repr__(self) -> str:
+        return f"Run({self.name})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.folder == self.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    # ------------------------------------------------------------ events and commands
+
+    def append(self, event: Event) -> None:
+        """Add an event to the log; it stands there, whole, even if the process is killed right after."""
+        _append_line(self.events_file, event.to_line())
+
+    def tell(self, command: Command) -> None:
+        """Add a command for whoever trains this run; it is obeyed within one micro-batch."""
+        _append_line(self.commands_file, command.to_line())
+
+    def events(self) -> Iterator[Event]:
+        """Every event of the log, in order, as written; see `present_events` for what still holds."""
+        if self.events_file.is_file():
+            with self.events_file.open("rb") as lines:
+                for line in lines:
+                    if event := event_from_line(line):
+                        yield event
+
+    def present_events(self) -> list[Event]:
+        """The events that still hold: a resumed run takes the steps after its checkpoint again."""
+        kept: list[Event] = []
+        for event in self.events():
+            if isinstance(event, RunStarted):
+                kept = [e for e in kept if getattr(e, "step", 0) <= event.resumed_from_step]
+            kept.append(event)
+        return kept
+
+    def mend_log(self) -> None:
+        """End a line that a kill has cut, so that the next event starts on its own."""
+        for path in (self.events_file, self.commands_file):
+            if path.is_file() and path.stat().st_size:
+                with path.open("rb+") as log:
+                    log.seek(-1, os.SEEK_END)
+                    if log.read(1) != b"\n":
+                        log.write(b"\n")
+
+    # ------------------------------------------------------------ state
+
+    def lock(self) -> FileLock:
+        """The lock that the training process holds; the system frees it if that process dies."""
+        return FileLock(self.folder / "run.lock", thread_local=False)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's lock. Raises: RunBusyError where another process trains it."""
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=2.0, poll_interval=0.02)
+        except Timeout:
+            raise RunBusyError(
+                f"Another process is training {self.name}.", "Watch it in the app, or stop it there first."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether some process, this one included, is training the run."""
+        if not (self.folder / "run.lock").exists():
+            return False
+        try:
+            with self.lock().acquire(timeout=0.03, poll_interval=0.01):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def summary(self) -> Summary:
+        """State and last figures, read from the end of the log only."""
+        lines = _last_lines(self.events_file)
+        found: dict[type, Event] = {}
+        last_at, closing = "", ""
+        for line in reversed(lines):
+            event = event_from_line(line)
+            if event is None:
+                continue
+            last_at = last_at or instant_of_line(line)
+            if isinstance(event, (RunEnded, RunStarted, RunPaused, RunContinued)):
+                closing = closing or type(event).__name__
+            found.setdefault(type(event), event)
+            if {RunStarted, TrainMeasured, Validated} <= found.keys():
+                break
+        return self._summary_of(found, closing, last_at)
+
+    def _summary_of(self, found: dict[type, Event], closing: str, last_at: str) -> Summary:
+        started, ended = found.get(RunStarted), found.get(RunEnded)
+        train, validation = found.get(TrainMeasured), found.get(Validated)
+        if self.is_held():
+            state = "paused" if closing == "RunPaused" else "running"
+        elif closing == "RunEnded" and isinstance(ended, RunEnded):
+            state = ended.reason
+        else:
+            state = "interrupted" if started or train else "new"
+        first = self._first_start()
+        return Summary(
+            state=state,
+            step=train.step if isinstance(train, TrainMeasured) else 0,
+            steps=first[0].steps if first else 0,
+            tokens=train.tokens if isinstance(train, TrainMeasured) else 0,
+            train_loss=train.loss if isinstance(train, TrainMeasured) else None,
+            validation_loss=validation.loss if isinstance(validation, Validated) else None,
+            tokens_per_s=train.tokens_per_s if isinstance(train, TrainMeasured) else None,
+            parent=first[0].parent if first else "",
+            started_at=first[1] if first else "",
+            last_at=last_at,
+            message=ended.message if isinstance(ended, RunEnded) and closing == "RunEnded" else "",
+        )
+
+    def _first_start(self) -> tuple[RunStarted, str] | None:
+        if self.events_file.is_file():
+            with self.events_file.open("rb") as lines:
+                for _, line in zip(range(1000), lines, strict=False):
+                    event = event_from_line(line)
+                    if isinstance(event, RunStarted):
+                        return event, instant_of_line(line)
+        return None
+
+    # ------------------------------------------------------------ checkpoints by name
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps that have a checkpoint folder, oldest first. Whether one is whole, its manifest tells."""
+        if not self.folder.is_dir():
+            return []
+        found = (_STEP_FOLDER.match(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def checkpoint_folder(self, step: int) -> Path:
+        return self.folder / f"step-{step:07d}"
+
+
+class Follower:
+    """Reads what a log has gained since the last read; a line still being written is left for later."""
+
+    def __init__(self, path: Path, from_end: bool = False) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if from_end and path.is_file() else 0
+        self.bad_lines = 0
+
+    def lines(self) -> list[bytes]:
+        """The whole lines that are new."""
+        try:
+            size = self.path.stat().st_size
+            if size < self.offset:  # the file was replaced
+                self.offset = 0
+            if size == self.offset:
+                return []
+            with self.path.open("rb") as log:
+                log.seek(self.offset)
+                block = log.read()
+        except FileNotFoundError:
+            return []
+        whole = block.rfind(b"\n") + 1
+        self.offset += whole
+        return block[:whole].splitlines()
+
+    def events(self) -> list[Event]:
+        """The new events; lines that hold none are counted in `bad_lines`."""
+        return [event for event in map(event_from_line, self._text_lines()) if self._counted(event)]  # type: ignore[misc]
+
+    def commands(self) -> list[Command]:
+        """The new commands; lines that hold none are counted in `bad_lines`."""
+        return [command for command in map(command_from_line, self._text_lines()) if self._counted(command)]  # type: ignore[misc]
+
+    def _text_lines(self) -> list[bytes]:
+        return [line for line in self.lines() if line.strip()]
+
+    def _counted(self, record: object) -> bool:
+        self.bad_lines += record is None
+        return record is not None
+
+
+class Runs:
+    """All runs under a root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / "checkpoints"
+
+    def create(self, config: StageConfig) -> Run:
+        """A new run folder with its configuration written. Raises: RetryLaterError if it cannot be written."""
+        stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9]+', '-', config.preset or 'own').strip('-')}"
+        try:
+            while True:
+                run = Run(self.folder / config.stage / f"{stem}-{secrets.token_hex(2)}")
+                if self._with_id(run.id):
+                    continue
+                run.folder.mkdir(parents=True)
+                (run.folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+                return run
+        except OSError as error:
+            raise RetryLaterError(
+                f"Cannot make a run folder under {self.folder}: {error.strerror}.",
+                "Free disk space or choose another folder with --root.",
+            ) from None
+
+    def all(self, stage: str | None = None) -> list[Run]:
+        """The runs of one stage, or of all four, oldest first by id."""
+        runs = []
+        for name in [stage] if stage else STAGES:
+            folder = self.folder / name
+            if folder.is_dir():
+                runs += [Run(path) for path in sorted(folder.iterdir()) if (path / "config.toml").is_file()]
+        return runs
+
+    def find(self, reference: str) -> tuple[Run, str]:
+        """The run that a reference names, and what follows its `@` ("last" where nothing does).
+
+        Args:
+            reference: an id, a unique prefix of one, the end of one, or STAGE/ID, each with @best, @last or @STEP.
+        Raises: UsageError for a malformed or ambiguous one; MissingError where there is no such run.
+        """
+        match = _REFERENCE.match(reference)
+        if not match or ".." in reference:
+            raise UsageError(
+                f"{reference[:80]!r} does not name a run.", "Give an id as `bbtui runs list` shows it, or STAGE/ID."
+            )
+        stage = check_stage_name(match["stage"]) if match["stage"] else None
+        candidates = self.all(stage)
+        found = (
+            [run for run in candidates if run.id == match["run"]]
+            or [run for run in candidates if run.id.startswith(match["run"])]
+            or [run for run in candidates if run.id.endswith("-" + match["run"])]
+        )
+        if not found:
+            raise MissingError(f"There is no run {reference[:80]!r} under {self.folder}.", "See `bbtui runs list`.")
+        if len(found) > 1:
+            names = ", ".join(run.name for run in found[:5])
+            raise UsageError(f"{reference[:80]!r} could be {len(found)} runs: {names}.", "Write more of the id.")
+        at = match["at"] or "last"
+        if at not in ("last", "best") and not at.isdigit():
+            raise UsageError(f"{reference[:80]!r}: @{at} is not @last, @best or a step number.")
+        return found[0], at
+
+    def newest(self, stage: str, *, preset: str | None = None, finished: bool = True) -> Run | None:
+        """The run of a stage that ended (or, with `finished` false, was active) last."""
+        best: tuple[str, Run] | None = None
+        for run in self.all(stage):
+            if preset is not None and not _same_preset(run, preset):
+                continue
+            summary = run.summary()
+            if finished and summary.state != "completed":
+                continue
+            if best is None or summary.last_at >= best[0]:
+                best = (summary.last_at, run)
+        return best[1] if best else None
+
+    def lineage(self, run: Run) -> list[Run]:
+        """The run and its ancestors that are still there, youngest first."""
+        line, names = [run], {run.name}
+        while parent := line[-1].config.parent:
+            name = parent.partition("@")[0]
+            if name in names:
+                break
+            try:
+                line.append(self.find(name)[0])
+            except UsageError:
+                break
+            names.add(name)
+        return line
+
+    def newest_pair(self) -> tuple[Run, Run] | None:
+        """(general, baseball): the newest finished last stage, and the assistant in its own lineage."""
+        baseball = self.newest("baseball-finetune")
+        if baseball is None:
+            return None
+        general = next((run for run in self.lineage(baseball) if run.stage == "finetune"), None)
+        return (general, baseball) if general else None
+
+    def _with_id(self, run_id: str) -> bool:
+        return any((self.folder / stage / run_id).exists() for stage in STAGES)
+
+
+def _same_preset(run: Run, preset: str) -> bool:
+    try:
+        return run.config.preset == preset
+    except UsageError:
+        return False
+
+
+def _append_line(path: Path, line: str) -> None:
+    """One write to a file opened for appending: lines of several writers do not mix."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line.encode() + b"\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise RetryLaterError(f"Cannot write {path}: {error.strerror}.", "Free disk space, then resume the run.") from None
+
+
+def _last_lines(path: Path) -> list[bytes]:
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _TAIL_BYTES))
+            return log.read().splitlines()
+    except OSError:
+        return []
