@@ -1,0 +1,174 @@
+"""The only sampler: prompts become tokens, one event each."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core import checkpoint, device
+from core.chat_format import Turn, render_prompt
+from core.config import StageConfig
+from core.errors import UsageError
+from core.model import GPT
+from core.runs import Run
+from core.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn."""
+
+    temperature: float = 0.8
+    """0 takes the likeliest token each time."""
+    top_k: int = 50
+    """Draw from this many likeliest tokens; 0 from all."""
+    top_p: float = 1.0
+    """Draw from the fewest likeliest tokens that hold this much probability; 1 from all."""
+    max_tokens: int = 200
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 10:
+            raise UsageError(f"temperature: {self.temperature} is not between 0 and 10.")
+        if self.top_k < 0:
+            raise UsageError(f"top-k: {self.top_k} is below 0.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p: {self.top_p} is not above 0 and at most 1.")
+        if self.max_tokens < 1:
+            raise UsageError(f"longest answer: {self.max_tokens} tokens is below 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDrawn:
+    text: str
+    """What this token completes; empty in the middle of a character."""
+    token: int
+    probability: float
+    """The model's own, before temperature and cuts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    reason: str
+    """end: the model ended its text; length: no more tokens allowed, or the context is full; stopped."""
+    tokens: int
+    elapsed_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A checkpoint loaded to answer."""
+
+    run: Run
+    step: int
+    sha256: str
+    """Of the weights' file."""
+    model: GPT
+    tokenizer: Tokenizer
+    config: StageConfig
+
+    @property
+    def title(self) -> str:
+        return f"{self.run.short_name}  step {self.step}  {self.sha256[:6]}"
+
+
+def load_voice(run: Run, at: str = "last") -> Voice:
+    """The run's checkpoint, on its device in float32. Raises: MissingError, CheckpointError."""
+    weights = checkpoint.load_at(run, at)
+    tokenizer = Tokenizer.load(weights.folder)
+    config = run.config
+    if config.model is None:
+        raise UsageError(f"{run.name}: its configuration names no model.", "Start this stage again.")
+    model = GPT(config.model, tokenizer.padded_size)
+    checkpoint.check_fits(weights, model, tokenizer)
+    model.load_state_dict(weights.tensors)
+    model.to(device.choose(config.device).device).eval()
+    return Voice(run, weights.state.step, weights.sha256, model, tokenizer, config)
+
+
+def reply(
+    voice: Voice, turns: list[Turn], sampling: Sampling, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[TokenDrawn | ReplyEnded]:
+    """The answer to the last turn, token by token, and how it ended.
+
+    Raises: UsageError where the question alone does not fit into the context.
+    """
+    context = voice.model.config.context
+    # At least half of the context is the question's; the answer has what is left, up to the longest allowed.
+    limit = context - min(sampling.max_tokens, context // 2)
+    ids, dropped = render_prompt(voice.tokenizer, turns, voice.config.prompt_format, limit)
+    note = f"the oldest {dropped} turns no longer fit and were left out" if dropped else ""
+    return draw(voice.model, voice.tokenizer, ids, sampling, should_stop, note)
+
+
+def draw(
+    model: GPT,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    sampling: Sampling,
+    should_stop: Callable[[], bool] = lambda: False,
+    note: str = "",
+    use_cache: bool = True,
+) -> Iterator[TokenDrawn | ReplyEnded]:
+    """What follows the ids. The model must be in eval mode; an empty prompt begins after an end-of-text."""
+    ids = ids or [tokenizer.end_of_text]
+    generator = torch.Generator().manual_seed(sampling.seed)
+    decoder = tokenizer.stream()
+    reader = _Reader(model, use_cache)
+    started, drawn, reason = time.monotonic(), 0, "length"
+    room = min(sampling.max_tokens, model.config.context - len(ids))
+    logits = reader.read(ids)
+    while drawn < room:
+        if should_stop():
+            reason = "stopped"
+            break
+        token, probability = _choose(logits[: tokenizer.size], sampling, generator)
+        if token >= tokenizer.end_of_text:
+            reason = "end"
+            break
+        drawn += 1
+        yield TokenDrawn(decoder.feed(token), token, probability)
+        if drawn < room:
+            logits = reader.read([token])
+    if rest := decoder.finish():
+        yield TokenDrawn(rest, -1, 1.0)
+    yield ReplyEnded(reason, drawn, time.monotonic() - started, note)
+
+
+class _Reader:
+    """Feeds ids to the model and gives the logits of the next one, with a cache or by reading all again."""
+
+    def __init__(self, model: GPT, use_cache: bool) -> None:
+        self._model = model
+        self._cache = model.new_cache() if use_cache else None
+        self._ids: list[int] = []
+
+    @torch.inference_mode()
+    def read(self, ids: list[int]) -> Tensor:
+        """Logits (V,) on the CPU, in float32."""
+        self._ids += ids
+        seen = ids if self._cache else self._ids
+        hidden = self._model.hidden(torch.tensor([seen], device=self._model.device), self._cache)
+        # Only the last position is asked for: the head is the largest product of a short pass.
+        return torch.nn.functional.linear(hidden[0, -1], self._model.wte.weight).float().cpu()
+
+
+def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:
+    probabilities = logits.softmax(dim=-1)
+    if sampling.temperature == 0:
+        token = int(logits.argmax())
+        return token, float(probabilities[token])
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < len(logits):
+        smallest_kept = logits.topk(sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        shares = ordered.softmax(dim=-1)
+        # A token goes once those before it already hold the share; the first always stays.
+        logits[order[shares.cumsum(dim=-1) - shares >= sampling.top_p]] = float("-inf")
+    token = int(torch.multinomial(logits.softmax(dim=-1), 1, generator=generator))
+    return token, float(probabilities[token])

@@ -1,0 +1,130 @@
+"""What stands between a wish (`this stage of that preset`) and a run folder that `train` can work on."""
+
+from pathlib import Path
+
+import psutil
+
+from core.config import DEFAULT_PRESET, PARENT_STAGE, ModelConfig, StageConfig, check_stage_name, load_stage
+from core.errors import MissingError, UsageError
+from core.runs import Run, Runs
+
+# Weight, gradient and AdamW's two means, in float32.
+_BYTES_PER_PARAMETER = 16
+
+
+def start(
+    store: Runs,
+    preset: str = DEFAULT_PRESET,
+    stage: str = "pretrain",
+    from_run: str | None = None,
+    overrides: list[str] | None = None,
+) -> Run:
+    """A new run folder, its configuration resolved: sizes and vocabulary inherited, parent named.
+
+    Args:
+        from_run: reference of the parent; by default the newest finished run of the stage before, same preset.
+    Raises: ConfigError, UsageError; MissingError where there is no parent.
+    """
+    config = load_stage(preset, stage, store.root, overrides)
+    before = PARENT_STAGE[check_stage_name(stage)]
+    if before is None:
+        if from_run:
+            raise UsageError(
+                f"{stage} starts from random weights; it takes no parent.",
+                "Leave --from out, or resume a run with --resume.",
+            )
+    else:
+        config = _inherit(config, *_parent_of(store, preset, before, from_run))
+    _check_memory(config)
+    return store.create(config)
+
+
+def resume(store: Runs, reference: str) -> Run:
+    """The run to go on with: the one named, or with `latest` the one that was active last.
+
+    Raises: MissingError, UsageError; also for a run that has already completed.
+    """
+    if reference == "latest":
+        active = store.all()
+        unfinished = [(s.last_at, run) for run in active if not (s := run.summary()).is_live and s.state != "completed"]
+        if not unfinished:
+            raise MissingError("There is no unfinished run to resume.", "Start one: bbtui train STAGE.")
+        return max(unfinished, key=lambda item: item[0])[1]
+    run, at = store.find(reference)
+    if at != "last":
+        raise UsageError("A run resumes from its newest checkpoint; @ cannot choose another.", "Leave the @ out.")
+    if run.summary().state == "completed":
+        raise UsageError(f"{run.name} has already completed.", "Start a new run, or a later stage from it.")
+    return run
+
+
+def count_parameters(model: ModelConfig, padded_vocabulary: int) -> int:
+    """Learned numbers of a model of these sizes, as `GPT.num_parameters` counts them."""
+    c = model.width
+    block = 12 * c * c + 13 * c
+    return padded_vocabulary * c + model.context * c + model.layers * block + 2 * c
+
+
+def _parent_of(store: Runs, preset: str, before: str, from_run: str | None) -> tuple[Run, int]:
+    if from_run:
+        run, at = store.find(from_run)
+    else:
+        run, at = store.newest(before, preset=preset), "last"
+        if run is None:
+            raise MissingError(
+                f"No finished {before} run of preset {preset} to start from.",
+                f"Train it first: bbtui train {before} --preset {preset}; or name a run with --from.",
+            )
+    # Imported here: whoever only lists runs does not wait for torch.
+    from core.checkpoint import load_at
+
+    return run, load_at(run, at).state.step
+
+
+def _inherit(config: StageConfig, parent: Run, step: int) -> StageConfig:
+    theirs = parent.config
+    if theirs.model is None or theirs.tokenizer is None:
+        raise UsageError(f"{parent.name}: its configuration names no model.", "Choose another parent.")
+    model = theirs.model
+    if config.model:
+        wanted = {name: getattr(config.model, name) for name in config.model.model_fields_set}
+        odd = [name for name in wanted if name != "dropout" and wanted[name] != getattr(model, name)]
+        if odd:
+            raise UsageError(
+                f"model.{odd[0]}: a later stage inherits its sizes from {parent.name} "
+                f"({odd[0]} = {getattr(model, odd[0])}).",
+                "Leave it out here, or train the first stage with it.",
+            )
+        model = model.model_copy(update=wanted)
+    if not config.learns_pairs and config.batch.tokens % model.context:
+        raise UsageError(
+            f"batch.tokens: {config.batch.tokens} is not a multiple of the parent's context {model.context}.",
+            f"Set batch.tokens={max(1, config.batch.tokens // model.context) * model.context}.",
+        )
+    return config.model_copy(
+        update={"parent": f"{parent.name}@{step}", "model": model, "tokenizer": theirs.tokenizer}
+    )
+
+
+def _check_memory(config: StageConfig) -> None:
+    if config.model is None or config.tokenizer is None:
+        return
+    vocabulary = 50304 if config.tokenizer.kind == "gpt2" else config.tokenizer.vocabulary
+    parameters = count_parameters(config.model, vocabulary)
+    needed, there = parameters * _BYTES_PER_PARAMETER, psutil.virtual_memory().total
+    if config.device in ("auto", "cpu") and needed > there:
+        raise UsageError(
+            f"model: {parameters:,} parameters need {needed / 1e9:,.0f} GB to train; "
+            f"this machine has {there / 1e9:,.0f} GB.",
+            "Lower model.layers or model.width.",
+        )
+
+
+def parent_folder(store: Runs, config: StageConfig) -> tuple[Run, Path]:
+    """The parent's run and the checkpoint folder that the configuration names. Raises: MissingError."""
+    name, _, step = config.parent.partition("@")
+    try:
+        run, _ = store.find(name)
+    except UsageError:
+        raise MissingError(f"The parent {config.parent} is no longer there.", "Start the stage again.") from None
+    return run, run.checkpoint_folder(int(step))

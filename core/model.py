@@ -1,0 +1,234 @@
+"""GPT-2 from linear and embedding layers, to be read from top to bottom.
+
+Letters: B batch, T time (tokens), C width, H heads, D head width (C / H), V vocabulary, N supervised positions.
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; sizes and initialisation as in
+the released GPT-2. Attribute names follow that release.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import ModelConfig
+from core.kv_cache import KVCache
+
+# Logits computed at once: 64 MB in float32, whatever the vocabulary.
+_LOGITS_AT_ONCE = 1 << 24
+
+
+class LayerNorm(nn.Module):
+    """Zero mean and unit variance over the width, then a learned scale and shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+def attend_plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention written out: the reference that the fast path is tested against.
+
+    Shapes: q (B, H, T, D); k and v (B, H, S, D) with S >= T, the last T of them being the queries' own.
+    """
+    t, s = q.size(-2), k.size(-2)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    # A query sees itself and all before it: row i of the last T tokens sees the first S - T + i + 1.
+    visible = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(diagonal=s - t)
+    return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1) @ v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same by PyTorch's fused kernel. Shapes as in `attend_plainly`, with T = S or T = 1."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=q.size(-2) > 1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.c_attn = nn.Linear(config.width, 3 * config.width)
+        self.c_proj = nn.Linear(config.width, config.width)
+        self.attend = attend
+
+    def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+        b, t, c = x.shape
+        # (B, T, 3C) -> three of (B, H, T, D)
+        q, k, v = self.c_attn(x).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        y = self.attend(q, k, v)
+        return self.c_proj(y.transpose(1, 2).reshape(b, t, c))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.width, 4 * config.width)
+        self.c_proj = nn.Linear(4 * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Each half reads the residual stream through a norm and adds to it.
+
+    Dropout falls on what the halves add, not on attention weights: that would rule out the fused kernel, which is
+    worth three times the speed on a CPU.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.ln_1 = LayerNorm(config.width)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config.width)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+        x = x + F.dropout(self.attn(self.ln_1(x), cache, layer), self.dropout, self.training)
+        return x + F.dropout(self.mlp(self.ln_2(x)), self.dropout, self.training)
+
+
+class GPT(nn.Module):
+    """The language model. Its head is its token embedding, transposed.
+
+    Args:
+        vocabulary: rows of the embedding (V), padding included.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(vocabulary, config.width)
+        self.wpe = nn.Embedding(config.context, config.width)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.ln_f = LayerNorm(config.width)
+
+    def initialise(self, seed: int) -> None:
+        """GPT-2's initialisation, the same for the same seed whatever else draws random numbers."""
+        generator = torch.Generator().manual_seed(seed)
+        # Each block adds to the residual stream twice; the scale keeps its variance level with depth.
+        residual = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 1:
+                nn.init.ones_(parameter)
+            else:
+                std = residual if name.endswith("c_proj.weight") else 0.01 if name == "wpe.weight" else 0.02
+                nn.init.normal_(parameter, std=std, generator=generator)
+
+    @property
+    def device(self) -> torch.device:
+        return self.wte.weight.device
+
+    def num_parameters(self) -> int:
+        """Learned numbers; the tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def use_plain_attention(self) -> None:
+        """Attend by the written-out form instead of the fused kernel."""
+        for block in self.h:
+            block.attn.attend = attend_plainly  # type: ignore[union-attr]
+
+    def new_cache(self, batch: int = 1) -> KVCache:
+        c = self.config
+        shape = (c.layers, batch, c.heads, c.context, c.width // c.heads)
+        return KVCache(shape, self.device, self.wte.weight.dtype)
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """What the head reads: (B, T) ids -> (B, T, C), the last LayerNorm applied.
+
+        A cache may be empty with any T, or hold tokens already with T = 1; it is extended.
+        """
+        past = cache.length if cache else 0
+        positions = torch.arange(past, past + tokens.size(1), device=tokens.device)
+        x = self.wte(tokens) + self.wpe(positions)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for layer, block in enumerate(self.h):
+            x = block(x, cache, layer)
+        if cache is not None:
+            cache.length += tokens.size(1)
+        return self.ln_f(x)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits of every next token: (B, T) ids -> (B, T, V)."""
+        return F.linear(self.hidden(tokens, cache), self.wte.weight)
+
+    def loss_sum(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Summed nats of the targets, a float32 scalar; logits exist for a chunk of positions at a time.
+
+        Shapes: tokens and targets (B, T), a target of -1 being unsupervised; positions (N,) indices into B * T of
+        the supervised ones, or None where all are.
+        """
+        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
+        return _ChunkedCrossEntropy.apply(hidden, self.wte.weight, wanted)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def log_probabilities(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Log probability of each supervised target, (N,) float32. Shapes as in `loss_sum`."""
+        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
+        pieces = [
+            -F.cross_entropy(F.linear(h, self.wte.weight).float(), t, reduction="none")
+            for h, t in _chunks(hidden, wanted, self.wte.weight.size(0))
+        ]
+        return torch.cat(pieces) if pieces else hidden.new_zeros(0)
+
+    @staticmethod
+    def _supervised(hidden: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, targets = hidden.flatten(0, 1), targets.flatten()
+        return (hidden, targets) if positions is None else (hidden[positions], targets[positions])
+
+
+def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> zip:  # type: ignore[type-arg]
+    rows = max(16, _LOGITS_AT_ONCE // vocabulary)
+    return zip(hidden.split(rows), targets.split(rows), strict=True)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy that never holds more than a chunk of logits.
+
+    A chunk's logits give its loss and, at once, the gradients of what made them: (softmax - one-hot) is all the
+    backward pass needs, so nothing is recomputed. The idea is that of fused linear cross-entropy kernels
+    (Hsu et al. 2024, arXiv 2410.10989), here in plain tensors.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        device = hidden.device.type
+        autocasts = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
+        h_all, w = hidden.to(dtype), weight.to(dtype)
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        total = torch.zeros((), device=hidden.device, dtype=torch.float32)
+        grad_hidden = torch.empty_like(hidden) if needs_gradient else None
+        grad_weight = torch.zeros_like(weight) if needs_gradient else None
+        start = 0
+        with torch.autocast(device, enabled=False):
+            for h, t in _chunks(h_all, targets, weight.size(0)):
+                logits = (h @ w.t()).float()
+                log_norm = logits.logsumexp(dim=-1, keepdim=True)
+                total += (log_norm.squeeze(-1) - logits.gather(-1, t[:, None]).squeeze(-1)).sum()
+                if grad_hidden is not None and grad_weight is not None:
+                    # Gradient of the summed loss by the logits: softmax, less one at the target.
+                    slope = logits.sub_(log_norm).exp_()
+                    slope.scatter_add_(-1, t[:, None], slope.new_full((len(t), 1), -1.0))
+                    slope = slope.to(dtype)
+                    grad_hidden[start : start + len(t)] = slope @ w
+                    grad_weight += slope.t() @ h
+                start += len(t)
+        if grad_hidden is not None and grad_weight is not None:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grad_total, grad_weight * grad_total, None

@@ -1,0 +1,216 @@
+"""Curves and marks become a drawing of text. Nothing in here knows a widget; plotext does the dots."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.series import Mark, RunSeries, smooth, thin
+from tui.figures import count_text
+
+Color = tuple[int, int, int] | str
+"""Red, green, blue; or "default", the terminal's own."""
+
+SMOOTHINGS = (0.0, 0.6, 0.9)
+ZOOMS = (1.0, 0.5, 0.2)
+"""Shares of the x axis that are shown, counted from its latest end."""
+
+TRAIN_MARKER, VALIDATION_MARKER = "braille", "●"
+_LOWEST_LOG = 1e-4
+_MAX_LABEL_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of the chart. Lines are told apart by marker as well as by colour."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    color: Color
+    marker: str = TRAIN_MARKER
+    is_joined: bool = True
+    """Whether its points are joined by lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the user asked to see of the curves."""
+
+    is_log: bool = False
+    zoom: float = 1.0
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """The theme's colours for the chart's parts."""
+
+    axis: Color
+    train: Color
+    validation: Color
+    mark: Color
+
+
+def curves_of(series: RunSeries, view: View, paint: Paint) -> list[Curve]:
+    """The curves of one run: train below, validation above it."""
+    train = series.train
+    values = smooth(train.values, view.smoothing) if view.smoothing else train.values
+    return [
+        Curve(train.tokens, values, paint.train),
+        Curve(series.validation.tokens, series.validation.values, paint.validation, VALIDATION_MARKER, False),
+    ]
+
+
+def draw(
+    plt: Any, curves: Sequence[Curve], marks: Sequence[Mark], view: View, paint: Paint, size: tuple[int, int]
+) -> str:
+    """The chart as lines of text with colour codes; an empty text where there is nothing to draw or no room.
+
+    Args:
+        plt: a plotext figure (textual_plotext's Plot).
+        curves: drawn in this order, the last one on top; their common x range is the x axis.
+        size: columns and rows.
+    """
+    width, height = size
+    span = _x_span(curves, view.zoom)
+    if span is None or width < 16 or height < 4:
+        return ""
+    shown = [_prepare(curve, span, width, view.is_log) for curve in curves]
+    limits = _y_limits(shown)
+    if limits is None:
+        return ""
+    plt.clear_figure()
+    plt.plotsize(width, height)
+    plt._set_size(width, height)
+    plt.canvas_color("default")
+    plt.axes_color("default")
+    plt.ticks_color(paint.axis)
+    plt.xaxes(True, False)
+    plt.yaxes(True, False)
+    labels = _y_ticks(limits, view.is_log, max(2, height // 3))
+    canvas = max(2, width - 1 - max(len(text) for _, text in labels))
+    plt.xlim(*span)
+    plt.ylim(*limits)
+    plt.yticks([y for y, _ in labels], [text for _, text in labels])
+    ticks = x_ticks(span, max(2, canvas // 14))
+    plt.xticks([x for x, _ in ticks], [text for _, text in ticks])
+    _draw_marks(plt, [m for m in marks if span[0] <= m.tokens <= span[1]], span, limits, (canvas, height - 2), paint)
+    for curve in shown:
+        # A loss far out of range sits on the border: plotext would follow its line to the end of the world.
+        ys = [min(max(y, limits[0]), limits[1]) for y in curve.ys]
+        if curve.xs:
+            drawing = plt.plot if curve.is_joined and len(ys) > 1 else plt.scatter
+            drawing(list(curve.xs), ys, marker=curve.marker, color=curve.color)
+    if not any(curve.xs for curve in shown):
+        return ""
+    return plt.build()
+
+
+# ---------------------------------------------------------------- ranges
+
+
+def _x_span(curves: Sequence[Curve], zoom: float) -> tuple[float, float] | None:
+    ends = [(curve.xs[0], curve.xs[-1]) for curve in curves if curve.xs]
+    if not ends:
+        return None
+    low, high = min(first for first, _ in ends), max(last for _, last in ends)
+    if zoom >= 1:
+        # From nothing seen on, where that costs less than half of the width.
+        low = 0.0 if low <= high / 2 else low
+    else:
+        low = high - (high - low) * zoom
+    return (low, high) if high > low else (low - 1.0, high + 1.0)
+
+
+def _prepare(curve: Curve, span: tuple[float, float], width: int, is_log: bool) -> Curve:
+    """The curve's points inside the span, thinned to the width, on the axis's scale."""
+    points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if span[0] <= x <= span[1]]
+    columns = width if curve.is_joined else max(1, width // 6)
+    xs, ys = thin([float(x) for x, _ in points], [y for _, y in points], columns)
+    if is_log:
+        ys = [math.log10(max(y, _LOWEST_LOG)) for y in ys]
+    return Curve(xs, ys, curve.color, curve.marker, curve.is_joined)
+
+
+def _y_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """The range that shows the curves well: all of it, save a spike far above the rest."""
+    values = sorted(y for curve in curves for y in curve.ys)
+    if not values:
+        return None
+    low, high = values[0], values[-1]
+    usual = values[int(0.98 * (len(values) - 1))]
+    first = max((curve.ys[0] for curve in curves if curve.ys), default=high)
+    ceiling = max(usual, first, low) + 0.5 * (max(usual, first) - low)
+    if ceiling > low:
+        high = min(high, ceiling)
+    room = (high - low) * 0.04 or max(abs(high) * 0.05, 0.05)
+    return low - room, high + room
+
+
+# ---------------------------------------------------------------- ticks
+
+
+def x_ticks(span: tuple[float, float], count: int) -> list[tuple[float, str]]:
+    """About `count` round places on the x axis with their labels: 0, 0.5M, 1.0M."""
+    return [(x, "0" if x == 0 else count_text(x)) for x in _round_places(*span, count)]
+
+
+def _y_ticks(limits: tuple[float, float], is_log: bool, count: int) -> list[tuple[float, str]]:
+    if is_log:
+        low, high = 10 ** limits[0], 10 ** limits[1]
+        places = [m * 10.0**e for e in range(-5, 7) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
+        places = [y for y in places if low <= y <= high]
+        if len(places) < 2:
+            places = _round_places(low, high, count)
+        while len(places) > count + 1:
+            places = places[::2]
+        ticks = [(math.log10(y), f"{y:g}" if len(f"{y:g}") < 7 else f"{y:.2g}") for y in places if y > 0]
+    else:
+        places = _round_places(*limits, count)
+        step = places[1] - places[0] if len(places) > 1 else 1.0
+        decimals = min(6, max(0, math.ceil(-math.log10(step) - 1e-9))) if step > 0 else 2
+        ticks = [(y, f"{y:.{decimals}f}" if abs(y) < 1e5 else f"{y:.2g}") for y in places]
+    return ticks or [(limits[0], f"{limits[0]:.3g}")]
+
+
+def _round_places(low: float, high: float, count: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten inside the range, about `count` of them."""
+    width = (high - low) / max(1, count)
+    if not math.isfinite(width) or width <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(width))
+    step = next((power * m for m in (1, 2, 5) if power * m >= width * 0.999), power * 10)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, first + 4 * count + 4) if i * step <= high + step * 1e-9]
+
+
+# ---------------------------------------------------------------- marks
+
+
+def _draw_marks(
+    plt: Any,
+    marks: Sequence[Mark],
+    span: tuple[float, float],
+    limits: tuple[float, float],
+    canvas: tuple[int, int],
+    paint: Paint,
+) -> None:
+    """Upright lines with their labels beside them; labels that would collide go a row down, or are left out."""
+    columns, rows = canvas
+    taken: list[list[tuple[int, int]]] = [[] for _ in range(max(1, min(_MAX_LABEL_ROWS, rows - 2)))]
+    # The latest mark matters most, so it chooses its place first.
+    for mark in reversed(marks):
+        share = (mark.tokens - span[0]) / (span[1] - span[0])
+        plt.plot([mark.tokens] * 2, list(limits), marker="┊", color=paint.mark)
+        column = int(0.5 + (columns - 1) * share)
+        start = column + 1 if column + 1 + len(mark.label) <= columns else column - len(mark.label)
+        if start < 0:
+            continue
+        end = start + len(mark.label)
+        row = next((r for r, used in enumerate(taken) if all(end < a or b < start for a, b in used)), None)
+        if row is None:
+            continue
+        taken[row].append((start, end))
+        x = span[0] + start / max(1, columns - 1) * (span[1] - span[0])
+        y = limits[1] - row / max(1, rows - 1) * (limits[1] - limits[0])
+        plt.text(mark.label, x, y, color=paint.mark, alignment="left")

@@ -1,0 +1,106 @@
+"""What panes, workers and the app tell one another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from core.events import Event
+from core.runs import Run
+
+
+class OpenRun(Message):
+    """Someone wants to see this run: the app shows it in its stage's tab, replayed whole."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class ResumeRun(Message):
+    """Someone wants this run to go on from its last checkpoint."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class StartStage(Message):
+    """Someone wants a new run of a stage."""
+
+    def __init__(self, stage: str, preset: str, from_run: str | None, overrides: Sequence[str]) -> None:
+        super().__init__()
+        self.stage = stage
+        self.preset = preset
+        self.from_run = from_run
+        self.overrides = list(overrides)
+
+
+class RunOpened(Message):
+    """The training worker has a run folder and is about to train it."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class RunEvents(Message):
+    """What one read of a run's log brought; `instants` are the events' times in seconds since 1970, 0 if unknown."""
+
+    def __init__(self, run: Run, events: Sequence[Event], instants: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.run = run
+        self.events = list(events)
+        self.instants = list(instants) or [0.0] * len(self.events)
+
+
+class RunLiveness(Message):
+    """Whether some process holds the run, and figures of that process and of the disk; about once a second."""
+
+    def __init__(self, run: Run, is_live: bool, memory_bytes: int, disk_free_bytes: int) -> None:
+        super().__init__()
+        self.run = run
+        self.is_live = is_live
+        self.memory_bytes = memory_bytes
+        self.disk_free_bytes = disk_free_bytes
+
+
+class RunsFound(Message):
+    """What a look under the root found: the run to show for each stage, and how far each stage is."""
+
+    def __init__(self, runs: "dict[str, FoundRun]", is_first: bool) -> None:
+        super().__init__()
+        self.runs = runs
+        self.is_first = is_first
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """The newest run of a stage."""
+
+    run: Run
+    state: str
+    has_finished: bool
+    """Whether any run of this stage and preset has completed."""
+
+
+class StageFinished(Message):
+    """The training worker is done. `reason` as in RunEnded: completed, stopped, failed, or a signal's name."""
+
+    def __init__(self, run: Run, reason: str) -> None:
+        super().__init__()
+        self.run = run
+        self.reason = reason
+
+
+class StageFailed(Message):
+    """The training worker met an error; `run` is None where it came before there was a run."""
+
+    def __init__(self, stage: str, run: Run | None, what: str, fix: str, log: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.run = run
+        self.what = what
+        self.fix = fix
+        self.log = log
+        """Path of the file that holds more, or an empty text."""

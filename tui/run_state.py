@@ -1,0 +1,179 @@
+"""A run's events become what its stage's tab says about it. No widget in here."""
+
+from core.config import StageConfig
+from core.errors import BbtuiError
+from core.events import (
+    CheckpointSaved,
+    DataPrepared,
+    Event,
+    PreparationProgressed,
+    RunContinued,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    SampleDrawn,
+    TrainMeasured,
+    Validated,
+)
+from core.runs import Run
+from core.series import RunSeries
+
+STATE_GLYPHS = {
+    "none": "○",
+    "new": "○",
+    "starting": "●",
+    "running": "●",
+    "paused": "‖",
+    "completed": "✓",
+    "stopped": "◐",
+    "interrupted": "◐",
+    "failed": "✗",
+}
+_STEPS_BEFORE_ETA = 20
+
+
+def state_glyph(state: str) -> str:
+    """The sign that stands beside a state's word; a signal's name counts as stopped."""
+    return STATE_GLYPHS.get(state, "◐")
+
+
+class RunState:
+    """What is known of one run, fed event by event; feeding the same log gives the same state."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.series = RunSeries()
+        self.started: RunStarted | None = None
+        self.preparation: PreparationProgressed | None = None
+        self.data: DataPrepared | None = None
+        self.train: TrainMeasured | None = None
+        self.validated: Validated | None = None
+        self.validated_before: Validated | None = None
+        self.sample: SampleDrawn | None = None
+        self.ended: RunEnded | None = None
+        self.checkpoint_step = 0
+        self.is_paused = False
+        self.is_live = False
+        self.is_known = False
+        """Whether anyone has looked if the run is live; until then its state is not claimed."""
+        self.memory_bytes = 0
+        self.disk_free_bytes = 0
+        self._started_at = 0.0
+        self._measuring_since = 0.0
+        self._steps_measured = 0
+        self._paused_at = 0.0
+        self._paused_s = 0.0
+        self._last_at = 0.0
+
+    @property
+    def config(self) -> StageConfig | None:
+        """The run's configuration, or None where it cannot be read any more."""
+        try:
+            return self.run.config
+        except BbtuiError:
+            return None
+
+    def feed(self, event: Event, at: float = 0.0) -> None:
+        """Take one event in; `at` is its instant in seconds since 1970, 0 if unknown."""
+        self.series.feed(event)
+        self._last_at = max(self._last_at, at)
+        match event:
+            case RunStarted():
+                self._start(event, at)
+            case PreparationProgressed():
+                self.preparation = event
+            case DataPrepared():
+                self.data, self.preparation = event, None
+            case TrainMeasured():
+                self._measure(event, at)
+            case Validated():
+                self.validated_before, self.validated = self.validated, event
+            case SampleDrawn():
+                self.sample = event
+            case CheckpointSaved():
+                self.checkpoint_step = event.step
+            case RunPaused():
+                self.is_paused, self._paused_at = True, at
+            case RunContinued():
+                self._continue(at)
+            case RunEnded():
+                self._continue(at)
+                self.ended, self.is_live = event, False
+            case _:
+                pass
+
+    def _start(self, event: RunStarted, at: float) -> None:
+        self.started, self.ended, self.is_paused = event, None, False
+        self._started_at, self._measuring_since = at, 0.0
+        self._steps_measured, self._paused_s, self._paused_at = 0, 0.0, 0.0
+        self.checkpoint_step = event.resumed_from_step
+        if self.train and self.train.step > event.resumed_from_step:
+            self.train = None
+        for name in ("validated", "validated_before"):
+            held = getattr(self, name)
+            if held and held.step > event.resumed_from_step:
+                setattr(self, name, None)
+
+    def _measure(self, event: TrainMeasured, at: float) -> None:
+        self.train, self.preparation = event, None
+        self._steps_measured += 1
+        if self._steps_measured == 1:
+            self._measuring_since = at
+            self._paused_s = 0.0
+
+    def _continue(self, at: float) -> None:
+        if self.is_paused and self._paused_at and at:
+            self._paused_s += max(0.0, at - self._paused_at)
+        self.is_paused = False
+
+    # ------------------------------------------------------------ what the screen asks
+
+    @property
+    def state(self) -> str:
+        """new, running, paused, completed, stopped, failed, interrupted, or a signal's name."""
+        if self.is_live:
+            return "paused" if self.is_paused else "running"
+        if self.ended:
+            return self.ended.reason
+        return "interrupted" if self.started and self.is_known else "new"
+
+    @property
+    def step(self) -> int:
+        if self.train:
+            return self.train.step
+        return self.started.resumed_from_step if self.started else 0
+
+    @property
+    def steps(self) -> int:
+        return self.started.steps if self.started else 0
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the run ended short of its last step."""
+        return not self.is_live and bool(self.started) and self.state != "completed"
+
+    def elapsed_s(self, now: float) -> float | None:
+        """Seconds since this process began with the run, pauses included; None where unknown."""
+        if self.ended:
+            return self.ended.elapsed_s
+        if not self._started_at:
+            return None
+        return max(0.0, (now if self.is_live else self._last_at) - self._started_at)
+
+    def remaining_s(self, now: float) -> float | None:
+        """Seconds to the last step at the pace so far; None before 20 steps, and when it is not running."""
+        done = self._steps_measured - 1
+        if not self.is_live or done < _STEPS_BEFORE_ETA or not self._measuring_since or not self.steps:
+            return None
+        until = self._paused_at if self.is_paused else max(self._last_at, min(now, self._last_at + 5.0))
+        spent_s = until - self._measuring_since - self._paused_s
+        return max(0.0, spent_s / done * (self.steps - self.step))
+
+    def checkpoint_in(self) -> int | None:
+        """Steps to the next checkpoint; the last step always makes one."""
+        config = self.config
+        if not self.is_live or not config:
+            return None
+        every = config.checkpoint_every
+        due = (self.step // every + 1) * every
+        return max(0, (min(due, self.steps) if self.steps else due) - self.step)

@@ -1,0 +1,62 @@
+"""Descriptor 2 is kept off the screen: C code that writes a warning there would land in the middle of it."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_screen_has_own_descriptor = False
+
+
+@contextlib.contextmanager
+def screen_on_own_descriptor(log: Path) -> Iterator[None]:
+    """Give the screen a descriptor of its own, and send what else is written to descriptor 2 into a file.
+
+    Textual draws on `sys.__stderr__`. Where descriptor 2 is no terminal, nothing is changed.
+    """
+    global _screen_has_own_descriptor
+    stream = sys.__stderr__
+    try:
+        if stream is None or not os.isatty(2):
+            raise OSError
+        log.parent.mkdir(parents=True, exist_ok=True)
+        own, original = os.dup(2), os.dup(2)
+        screen = os.fdopen(own, "w", encoding="utf-8", errors="replace", buffering=1)
+        _point_stderr_at(log)
+    except OSError:
+        yield
+        return
+    sys.__stderr__ = screen  # type: ignore[misc]
+    _screen_has_own_descriptor = True
+    try:
+        yield
+    finally:
+        _screen_has_own_descriptor = False
+        sys.__stderr__ = stream  # type: ignore[misc]
+        os.dup2(original, 2)
+        os.close(original)
+
+
+@contextlib.contextmanager
+def stderr_into(path: Path) -> Iterator[None]:
+    """While it lasts, what is written to descriptor 2 goes to the end of that file; only where the screen is safe."""
+    if not _screen_has_own_descriptor:
+        yield
+        return
+    before = os.dup(2)
+    try:
+        with contextlib.suppress(OSError):
+            _point_stderr_at(path)
+        yield
+    finally:
+        # The app may have given descriptor 2 back to the terminal in the meantime.
+        if _screen_has_own_descriptor:
+            os.dup2(before, 2)
+        os.close(before)
+
+
+def _point_stderr_at(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 2)
+    os.close(handle)

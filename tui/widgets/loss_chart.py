@@ -1,0 +1,123 @@
+"""The chart of a run: loss against tokens seen, with marks, in the theme's colours."""
+
+import time
+from typing import Any
+
+from rich.text import Text
+from textual.app import RenderResult
+from textual.color import Color, ColorParseError
+from textual.content import Content
+from textual.events import Show
+from textual.timer import Timer
+from textual.widget import Widget
+
+from core.series import RunSeries
+from tui import chart
+from tui.chart import Paint, View
+
+_REDRAWS_PER_S = 4
+
+
+class LossChart(Widget):
+    """Draws what `show` was given, at most four times a second and only while it can be seen."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.view = View()
+        self.empty_text = ""
+        """What stands in place of curves where there are none."""
+        self._series: RunSeries | None = None
+        self._plot: Any = None
+        self._drawn: RenderResult | None = None
+        self._drawn_for: object = None
+        self._drawn_at = 0.0
+        self._is_stale = False
+        self._timer: Timer | None = None
+        self.drawings = 0
+        """How often it was drawn."""
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _theme: self.redraw())
+
+    def on_show(self, _event: Show) -> None:
+        if self._is_stale:
+            self.redraw()
+
+    def show(self, series: RunSeries | None, empty_text: str = "") -> None:
+        """Show these series; call it again whenever they have grown."""
+        if series is not self._series or empty_text != self.empty_text:
+            self._series, self.empty_text = series, empty_text
+            self.redraw()
+            return
+        self._is_stale = True
+        if self._timer is None and self.is_on_screen:
+            wait_s = max(0.0, self._drawn_at + 1 / _REDRAWS_PER_S - time.monotonic())
+            self._timer = self.set_timer(max(0.001, wait_s), self.redraw)
+
+    def look(self, view: View) -> None:
+        """Change axis, zoom or smoothing."""
+        self.view = view
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw anew, if it can be seen; otherwise as soon as it can."""
+        self._timer = None
+        self._is_stale = True
+        self._drawn = None
+        if self.is_on_screen:
+            self.refresh()
+
+    @property
+    def is_on_screen(self) -> bool:
+        """Whether it has a place on the visible screen."""
+        return self.is_attached and self.region.area > 0
+
+    def render(self) -> RenderResult:
+        size = (self.size.width, self.size.height)
+        if self._drawn is None or self._drawn_for != size:
+            self._drawn = self._draw(size)
+            self._drawn_for = size
+            self._drawn_at = time.monotonic()
+            self._is_stale = False
+            self.drawings += 1
+        return self._drawn
+
+    def _draw(self, size: tuple[int, int]) -> RenderResult:
+        if self._series is not None and (self._series.train.values or self._series.validation.values):
+            if self._plot is None:
+                # Plotext is imported with the first curve, so that the first screen does not wait for it.
+                from textual_plotext import Plot
+
+                self._plot = Plot()
+            paint = self.paint()
+            curves = chart.curves_of(self._series, self.view, paint)
+            if drawing := chart.draw(self._plot, curves, self._series.marks, self.view, paint, size):
+                return Text.from_ansi(drawing, no_wrap=True)
+        return self._empty(size)
+
+    def _empty(self, size: tuple[int, int]) -> Content:
+        lines = self.empty_text.split("\n") if self.empty_text else []
+        above = max(0, (size[1] - len(lines)) // 2)
+        centred = [Content(line).pad_left(max(0, (size[0] - len(line)) // 2)) for line in lines]
+        return Content("\n").join([Content("")] * above + centred)
+
+    def paint(self) -> Paint:
+        """The colours of the present theme."""
+        return Paint(
+            axis=self._theme_color("text-muted", "foreground"),
+            train=self._theme_color("primary"),
+            validation=self._theme_color("warning"),
+            mark=self._theme_color("accent"),
+        )
+
+    def _theme_color(self, *names: str) -> chart.Color:
+        """The first of the theme's variables that is a colour of its own, else the terminal's own."""
+        variables = self.app.theme_variables
+        for name in names:
+            try:
+                color = Color.parse(variables[name])
+            except (KeyError, ColorParseError):
+                continue
+            if color.ansi is None:
+                return color.rgb
+        return "default"

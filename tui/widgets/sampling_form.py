@@ -1,0 +1,75 @@
+"""A small form for how answers are drawn."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import HorizontalGroup, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from tui.clean import clean_line
+from tui.workers.reply import SamplingChoice
+
+_MAX_SEED = 2**31 - 1
+Number = Callable[[str], float]
+_FIELDS: dict[str, tuple[str, Number, float, float, str]] = {
+    "temperature": ("temperature", float, 0, 10, "0 takes the likeliest token each time"),
+    "top_k": ("top-k", int, 0, 10**6, "draw from this many likeliest tokens; 0 from all"),
+    "top_p": ("top-p", float, 0.01, 1, "draw from the likeliest that make up this share"),
+    "seed": ("seed", int, 0, _MAX_SEED, "the same seed draws the same answer"),
+    "max_tokens": ("longest", int, 1, 4096, "tokens an answer may have"),
+}
+
+
+class SamplingForm(ModalScreen[SamplingChoice | None]):
+    """Ends with the new settings, or with None where nothing changes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Back", tooltip="Close the form and change nothing."),
+        Binding("up", "app.focus_previous", "Up", show=False, tooltip="Go to the setting above."),
+        Binding("down", "app.focus_next", "Down", show=False, tooltip="Go to the setting below."),
+    ]
+
+    def __init__(self, choice: SamplingChoice) -> None:
+        super().__init__()
+        self.choice = choice
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="panel"):
+            yield Static(Content("Sampling, the same for both models"), classes="panel-title")
+            for key, (label, *_limits, why) in _FIELDS.items():
+                with HorizontalGroup(classes="form-row"):
+                    yield Static(Content(label), classes="form-label")
+                    yield Input(f"{getattr(self.choice, key):g}", id=f"sampling-{key}", compact=True)
+                    yield Static(Content(why), classes="form-why")
+            yield Static(classes="form-problem")
+            with HorizontalGroup(classes="panel-buttons"):
+                yield Button("Take", id="take", variant="primary", compact=True)
+                yield Button("Back", id="back", compact=True)
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#take")
+    def take(self) -> None:
+        """End with the settings typed; a problem is shown beneath them instead."""
+        values: dict[str, float] = {}
+        for key, (label, kind, low, high, _why) in _FIELDS.items():
+            box = self.query_one(f"#sampling-{key}", Input)
+            try:
+                values[key] = kind(box.value.strip())
+            except ValueError:
+                values[key] = float("nan")
+            if not low <= values[key] <= high:
+                typed = clean_line(box.value, 20)
+                problem = f"✗ {label}: {typed!r} is not a number from {low:,} to {high:,}."
+                self.query_one(".form-problem", Static).update(Content(problem))
+                box.focus()
+                return
+        self.dismiss(SamplingChoice(**values))  # type: ignore[arg-type]
+
+    @on(Button.Pressed, "#back")
+    def back(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,96 @@
+"""A thread that looks under the root every few seconds: which run to show for each stage, and which of them live."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.message import Message
+
+from core.config import STAGES
+from core.errors import BbtuiError
+from core.runs import Run, Runs
+from tui.messages import FoundRun, RunsFound
+
+_EVERY_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    mark: tuple[int, int]
+    state: str
+    preset: str
+
+
+class RunFinder:
+    """Posts RunsFound at once and whenever something has changed.
+
+    Args:
+        post: a thread-safe function that takes messages: `App.post_message`.
+        preset: asked at each look; a stage counts as done where a run of this preset has completed.
+    """
+
+    def __init__(self, store: Runs, post: Callable[[Message], object], preset: Callable[[], str]) -> None:
+        self._store = store
+        self._post = post
+        self._preset = preset
+        self._known: dict[Path, _Known] = {}
+        self._wake = threading.Event()
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._look_around, name="find runs", daemon=True)
+
+    def start(self) -> "RunFinder":
+        self._thread.start()
+        return self
+
+    def look_now(self) -> None:
+        """Look again without waiting for the next turn."""
+        self._wake.set()
+
+    def leave(self) -> None:
+        self._left.set()
+        self._wake.set()
+
+    def _look_around(self) -> None:
+        last: dict[str, FoundRun] | None = None
+        while not self._left.is_set():
+            found = self.look()
+            if found != last and not self._left.is_set():
+                self._post(RunsFound(found, is_first=last is None))
+                last = found
+            self._wake.wait(_EVERY_S)
+            self._wake.clear()
+
+    def look(self) -> dict[str, FoundRun]:
+        """The most recently active run of each stage that has one."""
+        found: dict[str, FoundRun] = {}
+        preset = self._preset()
+        for stage in STAGES:
+            newest: tuple[int, Run, str] | None = None
+            has_finished = False
+            for run in self._store.all(stage):
+                known = self._know(run)
+                has_finished |= known.state == "completed" and known.preset == preset
+                if newest is None or known.mark[0] >= newest[0]:
+                    newest = (known.mark[0], run, known.state)
+            if newest:
+                found[stage] = FoundRun(newest[1], newest[2], has_finished)
+        return found
+
+    def _know(self, run: Run) -> _Known:
+        """The run's state; only a run that lives or whose log has changed is looked at again."""
+        try:
+            status = run.events_file.stat()
+            mark = (status.st_mtime_ns, status.st_size)
+        except OSError:
+            mark = (0, 0)
+        known = self._known.get(run.folder)
+        if known and known.mark == mark and known.state not in ("running", "paused", "new"):
+            return known
+        try:
+            preset = known.preset if known else run.config.preset
+            known = _Known(mark, run.summary().state, preset)
+        except (BbtuiError, OSError):
+            known = _Known(mark, "interrupted", "")
+        self._known[run.folder] = known
+        return known

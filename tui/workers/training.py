@@ -1,0 +1,121 @@
+"""A stage trained in a background thread of the app. What the screen shows of it comes from the run's log."""
+
+import contextlib
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.message import Message
+
+from core.errors import BbtuiError
+from core.events import RunEnded, RunStarted, Stop
+from core.runs import Run, Runs
+from tui.messages import RunOpened, StageFailed, StageFinished
+from tui.terminal import stderr_into
+
+
+@dataclass(frozen=True, slots=True)
+class StageRequest:
+    """What to train: a new run of a preset's stage, or (`resume` given) an old run further."""
+
+    stage: str
+    preset: str = ""
+    from_run: str | None = None
+    overrides: tuple[str, ...] = ()
+    resume: Run | None = None
+
+
+class TrainingJob:
+    """One stage in its thread.
+
+    Args:
+        post: a thread-safe function that takes messages: `App.post_message`.
+        log_folder: where a failure is written that comes before there is a run.
+    """
+
+    def __init__(
+        self, store: Runs, request: StageRequest, post: Callable[[Message], object], log_folder: Path
+    ) -> None:
+        self.request = request
+        self.run: Run | None = request.resume
+        self._store = store
+        self._post = post
+        self._log_folder = log_folder
+        self._stop: Stop | None = None
+        self._thread = threading.Thread(target=self._work, name=f"train {request.stage}", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop is not None
+
+    def start(self) -> "TrainingJob":
+        self._thread.start()
+        return self
+
+    def stop(self, save: bool, reason: str = "stopped") -> None:
+        """Ask it to end; it does within one micro-batch, or before it begins."""
+        self._stop = Stop(save=save, reason=reason)
+        if self.run:
+            with contextlib.suppress(BbtuiError):
+                self.run.tell(self._stop)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it came."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            run, reason = self._train()
+        except BbtuiError as error:
+            self._fail(error.what, error.fix)
+        except Exception as error:
+            # A defect, or a library's own failure: the words go on the screen, the traceback into the file.
+            self._fail(f"Training failed: {type(error).__name__}: {str(error)[:300]}", "", traceback.format_exc())
+        else:
+            self._post(StageFinished(run, reason))
+
+    def _train(self) -> tuple[Run, str]:
+        from core import launch
+        from core.train import train
+
+        request = self.request
+        if request.resume:
+            run = launch.resume(self._store, request.resume.name)
+        else:
+            run = launch.start(
+                self._store, request.preset, request.stage, request.from_run, list(request.overrides)
+            )
+        self.run = run
+        self._post(RunOpened(run))
+        reason = "interrupted"
+        if self._stop:
+            return run, "stopped"
+        with stderr_into(run.folder / "stderr.log"):
+            for event in train(run.config, run):
+                if isinstance(event, RunStarted) and self._stop:
+                    # It was asked to end before it listened.
+                    run.tell(self._stop)
+                if isinstance(event, RunEnded):
+                    reason = event.reason
+        return run, reason
+
+    def _fail(self, what: str, fix: str, details: str = "") -> None:
+        folder = self.run.folder if self.run else self._log_folder
+        path = folder / "stderr.log"
+        if details:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8", errors="replace") as log:
+                    log.write(details)
+            except OSError:
+                path = Path()
+        log_path = str(path) if path.is_file() else ""
+        self._post(StageFailed(self.request.stage, self.run, what, fix, log_path))
+
