@@ -260,7 +260,8 @@ def load_file(
     try:
         config = StageConfig.model_validate(values)
     except (ValidationError, RecursionError, OverflowError) as error:
-        problems += _explain(error, path.name, text)
+        given_keys = {tuple(override.partition("=")[0].strip().split(".")) for override in overrides or []}
+        problems += _explain(error, path.name, text, given_keys)
     else:
         if not problems:
             return config
@@ -365,7 +366,7 @@ def _paths_leaving(values: dict[str, Any], root: Path, name: str) -> list[str]:
     return []
 
 
-def _explain(error: Exception, name: str, text: str) -> list[str]:
+def _explain(error: Exception, name: str, text: str, overridden: set[tuple[str, ...]]) -> list[str]:
     if not isinstance(error, ValidationError):
         return [f"{name}: a value is too large or nested too deeply"]
     problems = []
@@ -379,7 +380,8 @@ def _explain(error: Exception, name: str, text: str) -> list[str]:
         elif item["type"] != "value_error":
             given = repr(item.get("input"))
             message = f"{message[0].lower()}{message[1:]} (it is {given[:60]})"
-        where = f"{name}{_line_of(item['loc'], text)}"
+        is_overridden = tuple(map(str, item["loc"])) in overridden
+        where = "--set" if is_overridden else f"{name}{_line_of(item['loc'], text)}"
         problems.extend(f"{where}: {key + ': ' if key else ''}{part}" for part in message.split("\n"))
     return problems
 

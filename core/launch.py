@@ -39,23 +39,38 @@ def start(
     return store.create(config)
 
 
-def resume(store: Runs, reference: str) -> Run:
-    """The run to go on with: the one named, or with `latest` the one that was active last.
+def resume(store: Runs, reference: str, stage: str | None = None) -> Run:
+    """The run to go on with: the one named, or with `latest` the unfinished one that was active last.
 
+    Args:
+        stage: the run must be of this stage.
     Raises: MissingError, UsageError; also for a run that has already completed.
     """
     if reference == "latest":
-        active = store.all()
-        unfinished = [(s.last_at, run) for run in active if not (s := run.summary()).is_live and s.state != "completed"]
+        summaries = [(run.summary(), run) for run in store.all(stage)]
+        unfinished = [(s.last_at, run) for s, run in summaries if not s.is_live and s.state != "completed"]
         if not unfinished:
-            raise MissingError("There is no unfinished run to resume.", "Start one: bbtui train STAGE.")
+            raise MissingError(
+                f"There is no unfinished {stage or ''} run to resume.", f"Start one: bbtui train {stage or 'STAGE'}"
+            )
         return max(unfinished, key=lambda item: item[0])[1]
     run, at = store.find(reference)
+    if stage and run.stage != stage:
+        raise UsageError(f"{run.name} is not a {stage} run.", f"Write: bbtui train {run.stage} --resume {run.id}")
     if at != "last":
         raise UsageError("A run resumes from its newest checkpoint; @ cannot choose another.", "Leave the @ out.")
     if run.summary().state == "completed":
         raise UsageError(f"{run.name} has already completed.", "Start a new run, or a later stage from it.")
     return run
+
+
+def scaled_overrides(preset: str, stage: str, root: Path, scale: float) -> list[str]:
+    """Overrides that make a preset's stage `scale` times as long; warm-up shrinks with it."""
+    if scale == 1:
+        return []
+    config = load_stage(preset, stage, root)
+    length = f"steps={max(1, round(config.steps * scale))}" if config.steps else f"epochs={config.epochs * scale}"
+    return [length, f"optim.warmup_steps={round(config.optim.warmup_steps * scale)}"]
 
 
 def count_parameters(model: ModelConfig, padded_vocabulary: int) -> int:

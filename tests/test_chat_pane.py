@@ -1,5 +1,6 @@
 """The chat: two sides that cannot be confused, answers as they come, text that cannot do harm."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,9 +128,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
-    """Wait for the screen to come to a state; the test's own time limit ends a wait in vain."""
-    while not holds():
-        await pilot.pause(0.01)
+    """Wait for the screen to come to a state."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await pilot.pause(0.01)
 
 
 async def ready(pilot: Pilot[None]) -> ChatApp:
@@ -231,8 +233,8 @@ async def test_one_prompt_goes_to_both_with_the_same_sampling(tmp_path: Path, sc
     async with ChatApp(tmp_path).run_test(size=(100, 30)) as pilot:
         app = await ready(pilot)
         assert app.pane.box.has_focus
-        await pilot.press(*"Why 1 q")
-        assert app.pane.box.text == "Why 1 q" and app.noted == []
+        await pilot.press("W", "1", "q")
+        assert app.pane.box.text == "W1q" and app.noted == []
         await pilot.press("enter")
         await until(pilot, lambda: len(script.asked) == 2 and not app.pane.is_answering)
         assert {stage for stage, _, _ in script.asked} == {"finetune", "baseball-finetune"}
@@ -240,7 +242,7 @@ async def test_one_prompt_goes_to_both_with_the_same_sampling(tmp_path: Path, sc
         assert "4 tokens · 8 tok/s" in shown(app, "#chat-left .status")
         await ask(pilot, app, "And then?")
         turns = script.asked[-1][1]
-        assert turns == [("user", "Why 1 q"), ("assistant", "A fastball is a pitch."), ("user", "And then?")]
+        assert turns == [("user", "W1q"), ("assistant", "A fastball is a pitch."), ("user", "And then?")]
         await pilot.press("escape", "n")
         await until(pilot, lambda: not said(app, "left") and not said(app, "right"))
 

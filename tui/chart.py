@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.series import Mark, RunSeries, smooth, thin
-from tui.figures import count_text
 
 Color = tuple[int, int, int] | str
 """Red, green, blue; or "default", the terminal's own."""
@@ -18,6 +17,7 @@ ZOOMS = (1.0, 0.5, 0.2)
 TRAIN_MARKER, VALIDATION_MARKER = "braille", "●"
 _LOWEST_LOG = 1e-4
 _MAX_LABEL_ROWS = 3
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,12 @@ def _y_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
 
 
 def x_ticks(span: tuple[float, float], count: int) -> list[tuple[float, str]]:
-    """About `count` round places on the x axis with their labels: 0, 0.5M, 1.0M."""
-    return [(x, "0" if x == 0 else count_text(x)) for x in _round_places(*span, count)]
+    """About `count` round places on the x axis with their labels in one unit: 0, 0.5M, 1.0M."""
+    places = _round_places(*span, count)
+    step = places[1] - places[0] if len(places) > 1 else span[1]
+    unit, suffix = next(((u, s) for u, s in _UNITS if span[1] >= u), (1.0, ""))
+    decimals = _decimals(step / unit)
+    return [(x, "0" if x == 0 else f"{x / unit:.{decimals}f}{suffix}") for x in places]
 
 
 def _y_ticks(limits: tuple[float, float], is_log: bool, count: int) -> list[tuple[float, str]]:
@@ -168,9 +172,14 @@ def _y_ticks(limits: tuple[float, float], is_log: bool, count: int) -> list[tupl
     else:
         places = _round_places(*limits, count)
         step = places[1] - places[0] if len(places) > 1 else 1.0
-        decimals = min(6, max(0, math.ceil(-math.log10(step) - 1e-9))) if step > 0 else 2
+        decimals = _decimals(step)
         ticks = [(y, f"{y:.{decimals}f}" if abs(y) < 1e5 else f"{y:.2g}") for y in places]
     return ticks or [(limits[0], f"{limits[0]:.3g}")]
+
+
+def _decimals(step: float) -> int:
+    """Decimal places that tell neighbours apart which lie this far from one another."""
+    return min(6, max(0, math.ceil(-math.log10(step) - 1e-9))) if step > 0 else 2
 
 
 def _round_places(low: float, high: float, count: int) -> list[float]:

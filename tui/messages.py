@@ -36,6 +36,26 @@ class StartStage(Message):
         self.overrides = list(overrides)
 
 
+class StopOwnRun(Message):
+    """Someone wants the run that this app trains to end."""
+
+    def __init__(self, save: bool) -> None:
+        super().__init__()
+        self.save = save
+
+
+class StartQuickstart(Message):
+    """Someone wants all four stages, one after the other."""
+
+
+class StageChanged(Message):
+    """A stage's tab shows another run, or its run's state has changed."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+
+
 class RunOpened(Message):
     """The training worker has a run folder and is about to train it."""
 

@@ -63,7 +63,8 @@ class RunState:
         self._steps_measured = 0
         self._paused_at = 0.0
         self._paused_s = 0.0
-        self._last_at = 0.0
+        self.last_at = 0.0
+        """Instant of the newest event, in seconds since 1970."""
 
     @property
     def config(self) -> StageConfig | None:
@@ -76,7 +77,7 @@ class RunState:
     def feed(self, event: Event, at: float = 0.0) -> None:
         """Take one event in; `at` is its instant in seconds since 1970, 0 if unknown."""
         self.series.feed(event)
-        self._last_at = max(self._last_at, at)
+        self.last_at = max(self.last_at, at)
         match event:
             case RunStarted():
                 self._start(event, at)
@@ -158,14 +159,14 @@ class RunState:
             return self.ended.elapsed_s
         if not self._started_at:
             return None
-        return max(0.0, (now if self.is_live else self._last_at) - self._started_at)
+        return max(0.0, (now if self.is_live else self.last_at) - self._started_at)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds to the last step at the pace so far; None before 20 steps, and when it is not running."""
         done = self._steps_measured - 1
         if not self.is_live or done < _STEPS_BEFORE_ETA or not self._measuring_since or not self.steps:
             return None
-        until = self._paused_at if self.is_paused else max(self._last_at, min(now, self._last_at + 5.0))
+        until = self._paused_at if self.is_paused else max(self.last_at, min(now, self.last_at + 5.0))
         spent_s = until - self._measuring_since - self._paused_s
         return max(0.0, spent_s / done * (self.steps - self.step))
 

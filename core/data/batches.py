@@ -95,7 +95,7 @@ class WindowBatches:
                 "Give more text, or train a model with a shorter context.",
             )
         self._shards, self._context, self._rows_per_step, self._seed = shards, context, rows_per_step, seed
-        # So many windows fit whatever the epoch's offset is; less than two windows of text leave little choice.
+        # So many windows fit whatever the epoch's offset is; two windows of text leave it little choice.
         self.windows = max(1, (tokens - context) // context)
         self._offsets = min(context, tokens - self.windows * context)
         self._order = _EpochOrder(seed, self.windows)
@@ -156,7 +156,7 @@ class PairBatches:
     ) -> None:
         if not len(pairs.train) or not len(pairs.validation):
             raise DataError(
-                f"{len(pairs.train):,} pairs to learn from and {len(pairs.validation):,} to validate on are too few.",
+                f"{len(pairs.train):,} pairs to learn from, {len(pairs.validation):,} to validate on.",
                 "Give at least two pairs that fit into the model's context.",
             )
         self._pairs, self._supervise, self._pad_id = pairs, supervise, pad_id
@@ -222,8 +222,8 @@ class _EpochOrder:
 
     def _of(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
-            # The first word is the offset of windows. NumPy keeps these bits the same from version to version,
-            # but not its shuffle, so the order is that of random keys.
+            # The first word is the offset of windows. NumPy promises these bits, but not its shuffle, to stay
+            # the same from version to version; so the order is that of random keys.
             keys = _random_bits(self._seed, epoch, self._items + 1)[1:]
             self._order = np.argsort(keys, kind="stable")
             self._epoch = epoch

@@ -1,8 +1,8 @@
 """Prepared token files: written once, checked at each start, and memory-mapped.
 
 Text becomes `train-00000.bin`, ... and `validation-00000.bin`, ...: little-endian uint16 ids, documents one
-after another, each followed by end-of-text. Pairs become five files a split: ids, offsets, answer starts, and the
-bytes of question and answer.
+after another, each followed by end-of-text. Pairs become five files a split: ids, offsets, answer starts, and
+the bytes of question and answer.
 """
 
 from array import array

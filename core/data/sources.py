@@ -20,6 +20,7 @@ _PAIR_ENDINGS = (".jsonl", ".json", ".txt", ".md", ".parquet")
 # One file is one document where there are many; a few long ones are cut, so that a share can be held back.
 _FEW_FILES = 20
 _DOCUMENT_CHARACTERS = 2000
+_SHORTEST_CHARACTERS = 100
 _FEWEST_DOCUMENTS = 10
 
 
@@ -134,8 +135,8 @@ def _text_file(file: Path, is_cut: bool, skipped: Skipped) -> Iterator[str]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """The text as documents of some 2,000 characters, cut at blank lines, or at line ends if these are few."""
-    enough = min(_DOCUMENT_CHARACTERS, len(text) // _FEWEST_DOCUMENTS)
+    """The text as documents of some 2,000 characters, cut at blank lines, or at line ends if few."""
+    enough = max(_SHORTEST_CHARACTERS, min(_DOCUMENT_CHARACTERS, len(text) // _FEWEST_DOCUMENTS))
     separator = "\n\n"
     paragraphs = re.split(r"\n[ \t]*\n\s*", text)
     if len(paragraphs) < _FEWEST_DOCUMENTS:

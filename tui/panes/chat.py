@@ -62,6 +62,8 @@ class ChatPane(Vertical):
         self._last_prompt = ""
         self._is_editing = False
         self._lister: Lister | None = None
+        self._has_come = False
+        """Whether the tab was just opened, so that the focus is to be put."""
 
     def compose(self) -> ComposeResult:
         with Container(id="chat-sides"):
@@ -97,6 +99,7 @@ class ChatPane(Vertical):
     # ------------------------------------------------------------ which models
 
     def on_show(self, _event: Show) -> None:
+        self._has_come = True
         self.look_for_models()
 
     def look_for_models(self) -> None:
@@ -111,12 +114,13 @@ class ChatPane(Vertical):
 
     def on_chat_pane_models_found(self, message: ModelsFound) -> None:
         message.stop()
-        is_first = self.models is None
         self.models = message.models
         if not self.is_answering:
             self._place_models()
-        if is_first and self.is_on_screen and not self.box.disabled and self.screen.focused in (None, self):
-            self.box.focus()
+        if self._has_come and self.is_on_screen:
+            self._has_come = False
+            if self.screen.focused is None or self.has_focus_within:
+                self._focus_first()
 
     def _place_models(self) -> None:
         """Give each side its model: the chosen one, or the pair's; a conversation keeps the model it is with."""
@@ -247,6 +251,9 @@ class ChatPane(Vertical):
 
     def on_descendant_focus(self) -> None:
         self.focused_side()
+
+    def _focus_first(self) -> None:
+        (self.sides[self._side].query_one(Transcript) if self.box.disabled else self.box).focus()
 
     def action_write(self) -> None:
         self.box.focus()

@@ -66,19 +66,19 @@ class ModelChat(Vertical):
     """A model, its conversation, and the worker that draws its answers."""
 
     class Arrived(Message):
-        """From the worker: the next part of the answer drawn as task `task`."""
+        """From the worker: the next part of the answer of draw `draw`."""
 
-        def __init__(self, number: int, item: Heard) -> None:
+        def __init__(self, draw: int, item: Heard) -> None:
             super().__init__()
-            self.number = number
+            self.draw = draw
             self.item = item
 
     class Failed(Message):
-        """From the worker: the answer of task `task` will not come."""
+        """From the worker: the answer of draw `draw` will not come."""
 
-        def __init__(self, number: int, what: str, fix: str) -> None:
+        def __init__(self, draw: int, what: str, fix: str) -> None:
             super().__init__()
-            self.number = number
+            self.draw = draw
             self.what = what
             self.fix = fix
 
@@ -93,7 +93,7 @@ class ModelChat(Vertical):
         self.is_busy = False
         self._has_spoken = False
         self._missing = ""
-        self._draw_number = 0
+        self._draw_count = 0
         self._stop = threading.Event()
         self._tokens = 0
         self._began_at = 0.0
@@ -165,12 +165,12 @@ class ModelChat(Vertical):
         transcript.anchor()
         self._show_empty()
         self._show_status("drawing…" if self._has_spoken else "loading the model…")
-        self._draw_number += 1
+        self._draw_count += 1
         self._stop = threading.Event()
         self._tokens, self._began_at = 0, time.monotonic()
-        number_of_draw, run, stop = self._draw_number, self.model.run, self._stop
+        draw, run, stop = self._draw_count, self.model.run, self._stop
         self.run_worker(
-            lambda: self._listen(task, run, turns, sampling, stop),
+            lambda: self._listen(draw, run, turns, sampling, stop),
             name=f"answer of {run.short_name}",
             group="answers",
             thread=True,
@@ -187,7 +187,7 @@ class ModelChat(Vertical):
         return turns
 
     def _listen(
-        self, number: int, run: Run, turns: list[Turn], sampling: SamplingChoice, stop: threading.Event
+        self, draw: int, run: Run, turns: list[Turn], sampling: SamplingChoice, stop: threading.Event
     ) -> None:
         """Runs in the worker's thread; it reaches the screen by messages only."""
         worker = get_current_worker()
@@ -197,11 +197,11 @@ class ModelChat(Vertical):
 
         try:
             for item in reply.joined(reply.stream_reply(run, "last", turns, sampling, should_stop)):
-                self.post_message(self.Arrived(task, item))
+                self.post_message(self.Arrived(draw, item))
         except BbtuiError as error:
-            self.post_message(self.Failed(task, error.what, error.fix))
+            self.post_message(self.Failed(draw, error.what, error.fix))
         except Exception as error:  # whatever it is, the screen lives on and names the log
-            self.post_message(self.Failed(task, *in_words(error, run.folder)))
+            self.post_message(self.Failed(draw, *in_words(error, run.folder)))
 
     def stop(self) -> None:
         """End the answer after the token that is being drawn."""
@@ -212,7 +212,7 @@ class ModelChat(Vertical):
     def start_anew(self) -> None:
         """Forget the conversation; an answer still coming in is stopped and passed over."""
         self._stop.set()
-        self._draw_number += 1
+        self._draw_count += 1
         self.is_busy = False
         self.exchanges = []
         self.query(Bubble).remove()
@@ -238,7 +238,7 @@ class ModelChat(Vertical):
 
     def on_model_chat_arrived(self, message: Arrived) -> None:
         message.stop()
-        if message.number != self._draw_number:
+        if message.draw != self._draw_count:
             return
         match message.item:
             case VoiceOpened(step=step, sha256=sha256):
@@ -275,7 +275,7 @@ class ModelChat(Vertical):
 
     def on_model_chat_failed(self, message: Failed) -> None:
         message.stop()
-        if message.number != self._draw_number:
+        if message.draw != self._draw_count:
             return
         self.is_busy = False
         exchange = self.exchanges[-1]

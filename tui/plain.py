@@ -1,0 +1,232 @@
+"""What the command line prints: plain lines, no cursor tricks, so that logs and pipes read well."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from core.config import stage_title
+from core.errors import UsageError
+from core.events import (
+    CheckpointSetAside,
+    DataPrepared,
+    Event,
+    LearningRateChanged,
+    NonFiniteMet,
+    PreparationProgressed,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    SampleDrawn,
+    TrainMeasured,
+    Validated,
+    Warned,
+    event_from_line,
+    instant_of_line,
+)
+from core.runs import Run
+from core.series import factor_text
+from tui.clean import clean, clean_line
+
+_LONGEST_REPLAY_PAUSE_S = 5.0
+
+
+class JsonLines:
+    """Each event as a JSON line on stdout."""
+
+    def take(self, event: Event) -> None:
+        print(event.to_line(), flush=True)
+
+
+class Progress:
+    """Events in words: a line per validation, and one for whatever else matters."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._last: TrainMeasured | None = None
+        self._started: RunStarted | None = None
+        self._first_at: tuple[int, float] | None = None
+        self._prepared_said_at = 0.0
+
+    def take(self, event: Event) -> None:
+        """Print the event's line, if it has one."""
+        for line in self._lines(event):
+            print(line, flush=True)
+
+    def _lines(self, event: Event) -> Iterator[str]:
+        match event:
+            case PreparationProgressed() if time.monotonic() - self._prepared_said_at > 2:
+                self._prepared_said_at = time.monotonic()
+                yield f"  preparing {clean_line(event.what, 40)}: {event.documents:,} items, {event.tokens:,} tokens"
+            case RunStarted():
+                self._started = event
+                title = stage_title(event.stage, self._run.config.domain)
+                resumed = f", resumed from step {event.resumed_from_step}" if event.resumed_from_step else ""
+                yield f"{title}  {event.run}  {event.parameters / 1e6:.1f}M parameters  {event.device} {event.precision}"
+                yield f"  {event.steps} steps{resumed}" + (f"  from {event.parent}" if event.parent else "")
+            case DataPrepared():
+                yield (
+                    f"  data: {event.train_tokens:,} tokens to learn from, {event.validation_tokens:,} to validate on; "
+                    f"{event.epochs:.1f} epochs" + (f"; {event.skipped} skipped" if event.skipped else "")
+                )
+            case TrainMeasured():
+                self._last = event
+                self._first_at = self._first_at or (event.step, time.monotonic())
+            case Validated():
+                yield self._validated(event)
+            case SampleDrawn():
+                yield f"  › {clean_line(event.prompt, 60)} » {clean_line(event.text, 200)}"
+            case LearningRateChanged():
+                factor = factor_text(event.after / event.before) if event.before else ""
+                yield f"  step {event.step}: learning rate {event.before:.3g} -> {event.after:.3g} {factor}"
+            case NonFiniteMet():
+                yield f"  step {event.step}: {event.what} is not finite; no update was made"
+            case CheckpointSetAside():
+                yield f"  {event.path} was set aside: {clean_line(event.reason, 200)}"
+            case Warned():
+                yield f"  {clean_line(event.message, 300)}"
+            case RunPaused():
+                yield f"  paused at step {event.step}"
+            case RunEnded():
+                message = f": {clean_line(event.message, 300)}" if event.message else ""
+                yield f"  {event.reason} at step {event.step} after {clock(event.elapsed_s)}{message}"
+
+    def _validated(self, event: Validated) -> str:
+        steps = self._started.steps if self._started else 0
+        line = f"  step {event.step:>5}/{steps}  validation {event.loss:.4f}  {event.bits_per_byte:.3f} bits/byte"
+        if self._last and self._last.step == event.step:
+            line += f"  train {self._last.loss:.4f}  rate {self._last.learning_rate:.2e}"
+            line += f"  {self._last.tokens_per_s:,.0f} tokens/s"
+            if self._first_at and event.step > self._first_at[0]:
+                pace_s = (time.monotonic() - self._first_at[1]) / (event.step - self._first_at[0])
+                line += f"  ETA {clock(pace_s * (steps - event.step))}"
+        return line
+
+
+class Counter:
+    """How far an evaluation is, on one stderr line of a terminal; nothing where stderr is a file."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._shows = not quiet and sys.stderr.isatty()
+
+    def take(self, event: Any) -> None:
+        if self._shows:
+            print(f"\r  {clean_line(event.what, 40)}: {event.done}/{event.total}  ", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        if self._shows:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """A span as 1:05 or 2:01:05."""
+    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def paced(run: Run, speed: float) -> Iterator[Event]:
+    """The run's events that hold, as fast as they came, `speed` times over; 0 waits for none."""
+    if not speed:
+        yield from run.present_events()
+        return
+    before: datetime | None = None
+    with run.events_file.open("rb") as lines:
+        for line in lines:
+            event = event_from_line(line)
+            if event is None:
+                continue
+            try:
+                at = datetime.fromisoformat(instant_of_line(line))
+            except ValueError:
+                at = before
+            if before and at:
+                time.sleep(min(_LONGEST_REPLAY_PAUSE_S, max(0.0, (at - before).total_seconds() / speed)))
+            before = at
+            yield event
+
+
+# ---------------------------------------------------------------- runs
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """What `runs list` says of a run; losses are None where nothing was measured, or what was is not a number."""
+    summary = run.summary()
+    try:
+        preset = run.config.preset
+    except UsageError:
+        preset = "?"
+
+    def number(value: float | None) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
+
+    return {
+        "run": run.name,
+        "stage": run.stage,
+        "id": run.id,
+        "preset": preset,
+        "state": summary.state,
+        "step": summary.step,
+        "steps": summary.steps,
+        "tokens": summary.tokens,
+        "train_loss": number(summary.train_loss),
+        "validation_loss": number(summary.validation_loss),
+        "parent": summary.parent,
+        "started_at": summary.started_at,
+        "message": summary.message,
+    }
+
+
+def print_runs(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        print("No runs yet. Begin with: bbtui quickstart")
+        return
+    print(f"{'run':<52} {'state':<12} {'step':>13} {'train':>8} {'valid.':>8}")
+    for row in rows:
+        losses = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("train_loss", "validation_loss")]
+        step = f"{row['step']}/{row['steps'] or '?'}"
+        print(f"{row['run']:<52} {clean_line(row['state'], 12):<12} {step:>13} {losses[0]:>8} {losses[1]:>8}")
+
+
+def print_run(row: dict[str, Any]) -> None:
+    for key, value in row.items():
+        if key == "config":
+            continue
+        shown = " <- ".join(value) if key == "lineage" else value
+        print(f"{key.replace('_', ' '):>16}  {clean_line(str(shown), 300)}")
+    print("        settings")
+    for key, value in row["config"].items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        for inner, setting in entries:
+            print(f"{'':18}{key}{'.' + inner if inner else ''} = {clean_line(str(setting), 200)}")
+
+
+# ---------------------------------------------------------------- comparison
+
+
+def print_report(report: Any, domain: str) -> None:
+    from core.evals.report import report_lines
+
+    for line in report_lines(report, domain):
+        print(clean(line))
+
+
+def print_answer(label: str, title: str, text: str, ended: Any) -> None:
+    note = f"  ({clean_line(ended.note, 80)})" if ended.note else ""
+    print(f"{label.upper()}  {title}  {ended.tokens} tokens{note}")
+    print("  " + clean(text).strip().replace("\n", "\n  ") + "\n")
+
+
+def answer_row(voice: Any, text: str, ended: Any) -> dict[str, Any]:
+    """One model's answer as plain JSON values."""
+    return {
+        "run": voice.run.name,
+        "step": voice.step,
+        "sha256": voice.sha256,
+        "text": text,
+        "tokens": ended.tokens,
+        "reason": ended.reason,
+        "note": ended.note,
+    }
