@@ -29,6 +29,7 @@ def render_prompt(
 
     Raises: UsageError where the last question alone is longer than the limit.
     """
+    ids: list[int] = []
     for dropped in range(0, len(turns), 2):
         ids = _opened(tokenizer, turns[dropped:], prompt_format)
         if len(ids) <= limit:

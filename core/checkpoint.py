@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,9 +22,15 @@ from core.errors import CheckpointError, MissingError, RetryLaterError
 from core.runs import Run
 from core.tokenizer import Tokenizer
 
-MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"
+MODEL, OPTIMIZER, STATE, MANIFEST = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "MANIFEST.json",
+)
 _SAVING = ".saving-"
 _SET_ASIDE = "damaged-"
+_LONGEST_TEXT_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -39,10 +46,15 @@ class TrainState:
     """Of these very weights; None where they were not validated."""
     rate_changes: list[list[float]] = field(default_factory=list)
     """[step, multiplier]: the schedule is multiplied from the update that makes `step` on."""
+    data: str = ""
+    """Name of the folder of prepared data that the run learns from."""
     model: dict[str, float] = field(default_factory=dict)
     """The sizes that the weights belong to."""
     tokenizer: str = ""
     """The fingerprint that the weights belong to."""
+
+
+_STATE_READER = TypeAdapter(TrainState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,9 @@ def save(
         tokenizer.save(temporary)
         files = sorted(path for path in temporary.iterdir())
         listed = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
-        (temporary / MANIFEST).write_text(json.dumps({"format": 1, "files": listed}, indent=1), encoding="utf-8")
+        (temporary / MANIFEST).write_text(
+            json.dumps({"format": 1, "files": listed}, indent=1), encoding="utf-8"
+        )
         for path in [*files, temporary / MANIFEST, temporary]:
             _sync(path)
         if target.exists():  # the same step again, after a resume
@@ -124,23 +138,45 @@ def best_step(run: Run) -> int | None:
 
 def verify(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file of a whole checkpoint. Raises: CheckpointError that says what is wrong."""
-    try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{folder.name}: {MANIFEST} is missing or damaged.") from None
-    if not {MODEL, OPTIMIZER, STATE, "tokenizer.json"} <= expected.keys():
-        raise CheckpointError(f"{folder.name}: {MANIFEST} does not list every file.")
+    expected = _manifest(folder)
+    # Entries are compared with what is there, so that no name of the manifest is ever looked up on the disk.
+    there = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
     for name, (size, digest) in expected.items():
-        path = folder / name
-        # A name with a folder in it, or a link, would read outside the checkpoint.
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise CheckpointError(f"{folder.name}: {name[:60]!r} is missing or not a plain file.")
+        path = there.get(name)
+        # A link would read outside the checkpoint.
+        if path is None or path.is_symlink() or not path.is_file():
+            raise _damaged(folder, f"{name[:60]!r} is missing or not a plain file")
         if path.stat().st_size != size:
-            raise CheckpointError(f"{folder.name}: {name} has {path.stat().st_size} bytes, not {size}.")
+            raise _damaged(folder, f"{name} has {path.stat().st_size} bytes, not {size}")
         if sha256_of(path) != digest:
-            raise CheckpointError(f"{folder.name}: {name} does not match its SHA-256.")
+            raise _damaged(folder, f"{name} does not match its SHA-256")
+    if extra := sorted(there.keys() - expected.keys() - {MANIFEST}):
+        raise _damaged(folder, f"{extra[0][:60]!r} does not belong to it")
     return {name: digest for name, (_, digest) in expected.items()}
+
+
+def _manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    path = folder / MANIFEST
+    try:
+        is_plain = path.is_file() and not path.is_symlink() and not folder.is_symlink()
+        if not is_plain or path.stat().st_size > _LONGEST_TEXT_BYTES:
+            raise ValueError
+        document = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: (int(row["bytes"]), str(row["sha256"])) for name, row in document["files"].items()}
+        if document["format"] != 1:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise _damaged(folder, f"{MANIFEST} is missing or damaged") from None
+    if not {MODEL, OPTIMIZER, STATE, "tokenizer.json"} <= listed.keys():
+        raise _damaged(folder, f"{MANIFEST} does not list every file")
+    return listed
+
+
+def _damaged(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder.name}: {what}.",
+        "Choose another checkpoint of this run (RUN@STEP), or train the stage again.",
+    )
 
 
 def newest_good(run: Run, set_aside: Callable[[Path, str], None]) -> Weights | None:
@@ -164,7 +200,10 @@ def newest_good(run: Run, set_aside: Callable[[Path, str], None]) -> Weights | N
 def load(folder: Path) -> Weights:
     """A checkpoint's weights. Raises: CheckpointError where it does not verify."""
     digests = verify(folder)
-    return Weights(_tensors(folder / MODEL), _read_state(folder), digests[MODEL], folder)
+    state = _read_state(folder)
+    if folder.name != f"step-{state.step:07d}":
+        raise _damaged(folder, f"it is the checkpoint of step {state.step}, under another name")
+    return Weights(_tensors(folder / MODEL), state, digests[MODEL], folder)
 
 
 def load_optimizer(folder: Path) -> dict[str, Tensor]:
@@ -179,7 +218,9 @@ def load_at(run: Run, at: str = "last") -> Weights:
     """
     steps = run.checkpoint_steps()
     if not steps:
-        raise MissingError(f"{run.name} has no checkpoint yet.", "Let it run to its first one, or choose another run.")
+        raise MissingError(
+            f"{run.name} has no checkpoint yet.", "Let it run to its first one, or choose another run."
+        )
     if at == "last":
         problem: CheckpointError | None = None
         for step in reversed(steps):
@@ -202,16 +243,24 @@ def sha256_of(path: Path) -> str:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
+        with path.open("rb") as file:
+            # The header is parsed whole: one of a hundred megabytes would take gigabytes.
+            if int.from_bytes(file.read(8), "little") > _LONGEST_TEXT_BYTES:
+                raise ValueError("its header is too long")
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path.parent.name}: {path.name} cannot be read: {str(error)[:120]}.") from None
+        raise _damaged(path.parent, f"{path.name} cannot be read: {str(error)[:120]}") from None
 
 
 def _read_state(folder: Path) -> TrainState:
+    path = folder / STATE
     try:
-        return TrainState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise CheckpointError(f"{folder.name}: {STATE} is missing or damaged.") from None
+        if path.stat().st_size > _LONGEST_TEXT_BYTES:
+            raise ValueError
+        # Checked by type: every field is used in a comparison or a sum later on.
+        return _STATE_READER.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
+        raise _damaged(folder, f"{STATE} is missing or damaged") from None
 
 
 def _sync(path: Path) -> None:
@@ -225,11 +274,14 @@ def _sync(path: Path) -> None:
 def check_fits(weights: Weights, model: torch.nn.Module, tokenizer: Tokenizer) -> None:
     """Raises: CheckpointError where weights, model and tokenizer do not belong together."""
     if weights.state.tokenizer != tokenizer.fingerprint:
-        raise CheckpointError(f"{weights.folder.name} was trained with another vocabulary.", "Start a new run.")
+        raise CheckpointError(
+            f"{weights.folder.name} was trained with another vocabulary.", "Start a new run."
+        )
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.tensors.items()}
     if expected != found:
         odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise CheckpointError(
-            f"{weights.folder.name} holds a model of other sizes (first difference: {odd[0][:60]}).", "Start a new run."
+            f"{weights.folder.name} holds a model of other sizes (first difference: {odd[0][:60]}).",
+            "Start a new run.",
         )

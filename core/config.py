@@ -19,6 +19,8 @@ PARENT_STAGE: dict[Stage, Stage | None] = dict(zip(STAGES, [None, *STAGES], stri
 DEFAULT_PRESET = "quickstart"
 
 _MAX_FILE_BYTES = 1 << 20
+# Nobody reads more, and each unknown key is compared with every known one and looked up in the text.
+_MAX_PROBLEMS = 50
 
 
 class _Section(BaseModel):
@@ -49,7 +51,9 @@ class ModelConfig(_Section):
     def _heads_divide_width(self) -> "ModelConfig":
         if self.width % self.heads:
             near = max(h for h in range(1, self.heads + 1) if self.width % h == 0)
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit")
+            raise ValueError(
+                f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit"
+            )
         return self
 
 
@@ -165,7 +169,9 @@ class StageConfig(_Section):
             problems.append("steps, epochs: give exactly one of the two, above 0")
         if self.learns_pairs:
             if self.batch.tokens:
-                problems.append(f"batch.tokens: stage {self.stage} learns from pairs; give batch.examples instead")
+                problems.append(
+                    f"batch.tokens: stage {self.stage} learns from pairs; give batch.examples instead"
+                )
         elif self.batch.examples:
             problems.append(f"batch.examples: stage {self.stage} learns from text; give batch.tokens instead")
         elif not self.batch.tokens:
@@ -179,7 +185,9 @@ class StageConfig(_Section):
         expected = {"fineweb-edu": False, "nectar": True}.get(self.data.source, self.learns_pairs)
         if expected != self.learns_pairs:
             kind = "pairs" if expected else "text"
-            problems.append(f"data.source: {self.data.source} holds {kind}, which stage {self.stage} cannot learn from")
+            problems.append(
+                f"data.source: {self.data.source} holds {kind}, which stage {self.stage} cannot learn from"
+            )
         if self.data.source == "files" and not self.data.path:
             problems.append("data.path: the source files needs a file or folder; add --set data.path=...")
         if problems:
@@ -210,14 +218,19 @@ def presets_folder() -> Path:
 
 def preset_names() -> list[str]:
     folder = presets_folder()
-    names = sorted(p.name for p in folder.iterdir() if (p / "pretrain.toml").is_file()) if folder.is_dir() else []
+    names = (
+        sorted(p.name for p in folder.iterdir() if (p / "pretrain.toml").is_file()) if folder.is_dir() else []
+    )
     return sorted(names, key=lambda name: (name != DEFAULT_PRESET, name))
 
 
 def check_stage_name(stage: str) -> Stage:
     """The stage of that name. Raises: UsageError that names the nearest one."""
     if stage not in STAGES:
-        raise UsageError(f"There is no stage {stage[:60]!r}.{_did_you_mean(stage, STAGES)}", f"Stages: {', '.join(STAGES)}.")
+        raise UsageError(
+            f"There is no stage {stage[:60]!r}.{_did_you_mean(stage, STAGES)}",
+            f"Stages: {', '.join(STAGES)}.",
+        )
     return stage  # type: ignore[return-value]
 
 
@@ -225,7 +238,10 @@ def preset_file(preset: str, stage: str) -> Path:
     """The TOML file of a preset's stage. Raises: UsageError for an unknown name."""
     names = preset_names()
     if preset not in names:
-        raise UsageError(f"There is no preset {preset[:60]!r}.{_did_you_mean(preset, names)}", f"Presets: {', '.join(names)}.")
+        raise UsageError(
+            f"There is no preset {preset[:60]!r}.{_did_you_mean(preset, names)}",
+            f"Presets: {', '.join(names)}.",
+        )
     return presets_folder() / preset / f"{check_stage_name(stage)}.toml"
 
 
@@ -274,8 +290,14 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
     for override in overrides:
         key, equals, text = override.partition("=")
         parts = [part.strip() for part in key.split(".")]
+        # The shell's undecodable bytes arrive as lone surrogates; the run's configuration could not hold them.
+        if re.search("[\ud800-\udfff]", override):
+            raise ConfigError([f"--set {override[:80]!r}: not UTF-8 text"])
         if not equals or not all(parts) or len(parts) > 2:
-            raise ConfigError([f"--set {override[:80]}: not of the form key=value"], "Example: --set optim.learning_rate=3e-4")
+            raise ConfigError(
+                [f"--set {override[:80]}: not of the form key=value"],
+                "Example: --set optim.learning_rate=3e-4",
+            )
         section = values
         for part in parts[:-1]:
             section = section.setdefault(part, {})
@@ -283,12 +305,21 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
                 raise ConfigError([f"--set {override[:80]}: {part} is not a section"])
         value = parse_value(text.strip())
         if parts == ["data", "path"] and value:
-            value = str(Path(str(value)).expanduser().absolute())
+            value = _typed_path(override, str(value))
         # Steps and epochs exclude each other, so giving one takes the other back.
         if parts in (["steps"], ["epochs"]):
             values.pop("epochs" if parts == ["steps"] else "steps", None)
         section[parts[-1]] = value
     return values
+
+
+def _typed_path(override: str, text: str) -> str:
+    try:
+        if "\0" not in text:
+            return str(Path(text).expanduser().absolute())
+    except RuntimeError:  # ~name of a user who does not exist
+        pass
+    raise ConfigError([f"--set {override[:80]!r}: not a usable path"], "Write the path out.")
 
 
 def parse_value(text: str) -> Any:
@@ -370,27 +401,45 @@ def _explain(error: Exception, name: str, text: str, overridden: set[tuple[str, 
     if not isinstance(error, ValidationError):
         return [f"{name}: a value is too large or nested too deeply"]
     problems = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"])
+    errors = error.errors(include_url=False)
+    for item in errors[:_MAX_PROBLEMS]:
+        key = ".".join(str(part) for part in item["loc"])[:80]
+        key = key if key.isprintable() else repr(key)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown key{_did_you_mean(str(item['loc'][-1]), _known_keys(item['loc'][:-1]), ';')}"
         elif item["type"] == "missing":
             message = "is missing"
         elif item["type"] != "value_error":
-            given = repr(item.get("input"))
-            message = f"{message[0].lower()}{message[1:]} (it is {given[:60]})"
-        is_overridden = tuple(map(str, item["loc"])) in overridden
-        where = "--set" if is_overridden else f"{name}{_line_of(item['loc'], text)}"
+            given = _shown(item.get("input"))
+            message = f"{message[0].lower()}{message[1:]} (it is {given})"
+        line = _line_of(item["loc"], text)
+        location = tuple(map(str, item["loc"]))
+        is_overridden = location in overridden or (
+            not line and any(k[: len(location)] == location for k in overridden)
+        )
+        where = "--set" if location and is_overridden else f"{name}{line}"
         problems.extend(f"{where}: {key + ': ' if key else ''}{part}" for part in message.split("\n"))
+    if len(errors) > _MAX_PROBLEMS:
+        problems.append(f"{name}: and {len(errors) - _MAX_PROBLEMS} more problems")
     return problems
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    # Python refuses to write integers of thousands of digits, and tables nested too deeply.
+    except (ValueError, RecursionError):
+        return "too large to show"
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     kind: Any = StageConfig
     for part in location:
         annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)]
+        kinds = [
+            k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)
+        ]
         if not kinds:
             return []
         kind = kinds[0]
@@ -414,4 +463,3 @@ def _line_of(location: tuple[Any, ...], text: str) -> str:
 def _did_you_mean(word: str, known: Any, lead: str = "") -> str:
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"{lead} Did you mean {near[0]}?" if near else ""
-

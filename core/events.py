@@ -274,7 +274,7 @@ def _from_line(line: str | bytes, key: str, kinds: dict[str, type[Record]]) -> R
                 values[field.name] = _decode(row[field.name], _HINTS[kind][field.name])
         return kind(**values)
     # A log may have been cut in mid-write or written by a newer version: such lines are passed over, never fatal.
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -288,7 +288,8 @@ def _encode(value: Any) -> Any:
 
 
 _CHECKS: dict[type, Callable[[Any], bool]] = {
-    int: lambda value: isinstance(value, int) and not isinstance(value, bool),
+    # A count past 64 bits is garbage, and a chart could not divide it.
+    int: lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63,
     bool: lambda value: isinstance(value, bool),
     str: lambda value: isinstance(value, str),
 }

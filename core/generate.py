@@ -38,6 +38,8 @@ class Sampling:
             raise UsageError(f"top-p: {self.top_p} is not above 0 and at most 1.")
         if self.max_tokens < 1:
             raise UsageError(f"longest answer: {self.max_tokens} tokens is below 1.")
+        if abs(self.seed) >= 1 << 63:
+            raise UsageError(f"seed: {str(self.seed)[:40]} does not fit into 64 bits.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,10 @@ def load_voice(run: Run, at: str = "last") -> Voice:
     config = run.config
     if config.model is None:
         raise UsageError(f"{run.name}: its configuration names no model.", "Start this stage again.")
+    # Compared without memory first: the configuration is a text file, and its sizes may be anything.
+    with torch.device("meta"):
+        checkpoint.check_fits(weights, GPT(config.model, tokenizer.padded_size), tokenizer)
     model = GPT(config.model, tokenizer.padded_size)
-    checkpoint.check_fits(weights, model, tokenizer)
     model.load_state_dict(weights.tensors)
     model.to(device.choose(config.device).device).eval()
     return Voice(run, weights.state.step, weights.sha256, model, tokenizer, config)
@@ -158,7 +162,8 @@ class _Reader:
 
 def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:
     probabilities = logits.softmax(dim=-1)
-    if sampling.temperature == 0:
+    # Dividing by less would overflow, and draws the likeliest token all the same.
+    if sampling.temperature < 1e-4:
         token = int(logits.argmax())
         return token, float(probabilities[token])
     logits = logits / sampling.temperature

@@ -11,7 +11,9 @@ class KVCache:
         shape: (layers, B, H, T, D), T being the longest sequence.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int, int], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> None:
         self._keys = torch.zeros(shape, device=device, dtype=dtype)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0

@@ -51,14 +51,19 @@ def resume(store: Runs, reference: str, stage: str | None = None) -> Run:
         unfinished = [(s.last_at, run) for s, run in summaries if not s.is_live and s.state != "completed"]
         if not unfinished:
             raise MissingError(
-                f"There is no unfinished {stage or ''} run to resume.", f"Start one: bbtui train {stage or 'STAGE'}"
+                f"There is no unfinished {stage or ''} run to resume.",
+                f"Start one: bbtui train {stage or 'STAGE'}",
             )
         return max(unfinished, key=lambda item: item[0])[1]
     run, at = store.find(reference)
     if stage and run.stage != stage:
-        raise UsageError(f"{run.name} is not a {stage} run.", f"Write: bbtui train {run.stage} --resume {run.id}")
+        raise UsageError(
+            f"{run.name} is not a {stage} run.", f"Write: bbtui train {run.stage} --resume {run.id}"
+        )
     if at != "last":
-        raise UsageError("A run resumes from its newest checkpoint; @ cannot choose another.", "Leave the @ out.")
+        raise UsageError(
+            "A run resumes from its newest checkpoint; @ cannot choose another.", "Leave the @ out."
+        )
     if run.summary().state == "completed":
         raise UsageError(f"{run.name} has already completed.", "Start a new run, or a later stage from it.")
     return run
@@ -69,7 +74,9 @@ def scaled_overrides(preset: str, stage: str, root: Path, scale: float) -> list[
     if scale == 1:
         return []
     config = load_stage(preset, stage, root)
-    length = f"steps={max(1, round(config.steps * scale))}" if config.steps else f"epochs={config.epochs * scale}"
+    length = (
+        f"steps={max(1, round(config.steps * scale))}" if config.steps else f"epochs={config.epochs * scale}"
+    )
     return [length, f"optim.warmup_steps={round(config.optim.warmup_steps * scale)}"]
 
 
@@ -141,5 +148,7 @@ def parent_folder(store: Runs, config: StageConfig) -> tuple[Run, Path]:
     try:
         run, _ = store.find(name)
     except UsageError:
-        raise MissingError(f"The parent {config.parent} is no longer there.", "Start the stage again.") from None
+        raise MissingError(
+            f"The parent {config.parent} is no longer there.", "Start the stage again."
+        ) from None
     return run, run.checkpoint_folder(int(step))

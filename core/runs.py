@@ -4,6 +4,7 @@ Whoever watches a run reads `events.jsonl` and appends to `commands.jsonl`; it d
 """
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -31,7 +32,9 @@ from core.events import (
     instant_of_line,
 )
 
-_REFERENCE = re.compile(r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]+))?$")
+_REFERENCE = re.compile(
+    r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]{1,18}))?\Z"
+)
 _STEP_FOLDER = re.compile(r"^step-(\d{7,})$")
 _TAIL_BYTES = 1 << 18
 
@@ -141,7 +144,9 @@ class Run:
         kept: list[Event] = []
         for event in self.events():
             if isinstance(event, RunStarted):
-                kept = [e for e in kept if getattr(e, "step", 0) <= event.resumed_from_step]
+                # Of a run that begins again nothing holds, step 0 included.
+                holds_to = event.resumed_from_step or -1
+                kept = [e for e in kept if getattr(e, "step", -1) <= holds_to]
             kept.append(event)
         return kept
 
@@ -191,7 +196,7 @@ class Run:
         """State and last figures, read from the end of the log only."""
         lines = _last_lines(self.events_file)
         found: dict[type, Event] = {}
-        last_at, closing = "", ""
+        last_at, closing, holds_to = "", "", math.inf
         for line in reversed(lines):
             event = event_from_line(line)
             if event is None:
@@ -199,7 +204,10 @@ class Run:
             last_at = last_at or instant_of_line(line)
             if isinstance(event, (RunEnded, RunStarted, RunPaused, RunContinued)):
                 closing = closing or type(event).__name__
-            found.setdefault(type(event), event)
+            if getattr(event, "step", -1) <= holds_to:
+                found.setdefault(type(event), event)
+            if isinstance(event, RunStarted):
+                holds_to = min(holds_to, event.resumed_from_step or -1)
             if {RunStarted, TrainMeasured, Validated} <= found.keys():
                 break
         return self._summary_of(found, closing, last_at)
@@ -300,7 +308,9 @@ class Runs:
 
     def create(self, config: StageConfig) -> Run:
         """A new run folder with its configuration written. Raises: RetryLaterError if it cannot be written."""
-        stem = f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9]+', '-', config.preset or 'own').strip('-')}"
+        stem = (
+            f"{date.today().isoformat()}-{re.sub(r'[^A-Za-z0-9]+', '-', config.preset or 'own').strip('-')}"
+        )
         try:
             while True:
                 run = Run(self.folder / config.stage / f"{stem}-{secrets.token_hex(2)}")
@@ -334,7 +344,8 @@ class Runs:
         match = _REFERENCE.match(reference)
         if not match or ".." in reference:
             raise UsageError(
-                f"{reference[:80]!r} does not name a run.", "Give an id as `bbtui runs list` shows it, or STAGE/ID."
+                f"{reference[:80]!r} does not name a run.",
+                "Give an id as `bbtui runs list` shows it, or STAGE/ID.",
             )
         stage = check_stage_name(match["stage"]) if match["stage"] else None
         candidates = self.all(stage)
@@ -344,10 +355,14 @@ class Runs:
             or [run for run in candidates if run.id.endswith("-" + match["run"])]
         )
         if not found:
-            raise MissingError(f"There is no run {reference[:80]!r} under {self.folder}.", "See `bbtui runs list`.")
+            raise MissingError(
+                f"There is no run {reference[:80]!r} under {self.folder}.", "See `bbtui runs list`."
+            )
         if len(found) > 1:
             names = ", ".join(run.name for run in found[:5])
-            raise UsageError(f"{reference[:80]!r} could be {len(found)} runs: {names}.", "Write more of the id.")
+            raise UsageError(
+                f"{reference[:80]!r} could be {len(found)} runs: {names}.", "Write more of the id."
+            )
         at = match["at"] or "last"
         if at not in ("last", "best") and not at.isdigit():
             raise UsageError(f"{reference[:80]!r}: @{at} is not @last, @best or a step number.")
@@ -408,7 +423,9 @@ def _append_line(path: Path, line: str) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise RetryLaterError(f"Cannot write {path}: {error.strerror}.", "Free disk space, then resume the run.") from None
+        raise RetryLaterError(
+            f"Cannot write {path}: {error.strerror}.", "Free disk space, then resume the run."
+        ) from None
 
 
 def _last_lines(path: Path) -> list[bytes]:

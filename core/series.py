@@ -85,6 +85,8 @@ class RunSeries:
                 pass
 
     def _cut_after(self, step: int) -> None:
+        # A run that begins again measures step 0 again too.
+        step = step or -1
         for series in (self.train, self.validation, self.learning_rate, self.grad_norm, self.tokens_per_s):
             series.cut_after(step)
         self.marks = [mark for mark in self.marks if mark.step <= step]

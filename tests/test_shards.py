@@ -1,4 +1,4 @@
-"""Protects prepared data: the split rule, whole-or-nothing folders, damage found at the start, the fingerprint."""
+"""Protects prepared data: the split rule, folders whole or not there, damage found, the fingerprint."""
 
 import json
 import os
@@ -151,7 +151,7 @@ def test_a_document_of_ten_megabytes_is_taken_whole(tmp_path: Path) -> None:
 def test_pairs_are_kept_with_answer_starts_and_bytes_and_long_ones_left_out(tmp_path: Path) -> None:
     pairs = [("ab", "é"), ("q", "xyz"), ("long", "enough to be left out"), ("c", "d")]
     path = write_pairs(tmp_path / "a.jsonl", pairs)
-    sets, _ = run(stage(path, "finetune"), tmp_path / "data", context=7)
+    sets, _ = run(stage(path, "finetune"), tmp_path / "data", context=6)
     assert isinstance(sets, PairSets)
     eot, user, assistant = TOKENIZER.end_of_text, TOKENIZER.user, TOKENIZER.assistant
     assert [sets.train.ids(i).tolist() for i in range(len(sets.train))] == [
@@ -162,9 +162,9 @@ def test_pairs_are_kept_with_answer_starts_and_bytes_and_long_ones_left_out(tmp_
     assert sets.train.answer_starts.tolist() == [4, 3]
     assert sets.train.answer_bytes.tolist() == [2, 1] and sets.train.question_bytes.tolist() == [2, 1]
     assert sets.train.lengths.tolist() == [7, 5]
-    assert sets.manifest.skipped == {"longer than 8 tokens": 1}
+    assert sets.manifest.skipped == {"longer than 7 tokens": 1}
     assert (sets.train_items, sets.validation_items, sets.skipped) == (2, 1, 1)
-    limited, _ = run(stage(path, "finetune", max_pairs=2), tmp_path / "data", context=7)
+    limited, _ = run(stage(path, "finetune", max_pairs=2), tmp_path / "data", context=6)
     assert (limited.train_items, limited.validation_items) == (1, 1)
 
 
@@ -280,6 +280,7 @@ def test_truncated_missing_and_swapped_files_stop_the_start(prepared: tuple[Stag
             with pytest.raises(DataError) as caught:
                 run(config, folder.parent)
             assert path.name in caught.value.what
+            assert content is None or path.name == FILE_NAME or "bytes instead of" in caught.value.what
             path.write_bytes(whole[path])
     train.write_bytes(whole[validation])
     with pytest.raises(DataError, match=r"train-00000\.bin is damaged"):

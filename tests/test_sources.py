@@ -64,7 +64,8 @@ def test_marked_lines_go_on_until_the_next_mark(tmp_path: Path) -> None:
 
 def test_the_form_is_told_by_content_not_by_the_ending(tmp_path: Path) -> None:
     assert texts(read_pairs(write(tmp_path / "a.jsonl", "Q: a\nA: b\n"))) == [("a", "b")]
-    assert texts(read_pairs(write(tmp_path / "b.txt", '{"question": "a", "answer": "b"}'))) == [("a", "b")]
+    json_lines = '\ufeff\n{"question": "a", "answer": "b"}'
+    assert texts(read_pairs(write(tmp_path / "b.txt", json_lines))) == [("a", "b")]
     pq.write_table(pa.table({"question": ["a"], "answer": ["b"], "id": ["x"]}), tmp_path / "c.txt")
     assert read_pairs(tmp_path / "c.txt") == [Pair("x", "a", "b")]
 

@@ -45,6 +45,7 @@ class View:
 class Paint:
     """The theme's colours for the chart's parts."""
 
+    background: Color
     axis: Color
     train: Color
     validation: Color
@@ -82,8 +83,8 @@ def draw(
     plt.clear_figure()
     plt.plotsize(width, height)
     plt._set_size(width, height)
-    plt.canvas_color("default")
-    plt.axes_color("default")
+    plt.canvas_color(paint.background)
+    plt.axes_color(paint.background)
     plt.ticks_color(paint.axis)
     plt.xaxes(True, False)
     plt.yaxes(True, False)
@@ -94,7 +95,9 @@ def draw(
     plt.yticks([y for y, _ in labels], [text for _, text in labels])
     ticks = x_ticks(span, max(2, canvas // 14))
     plt.xticks([x for x, _ in ticks], [text for _, text in ticks])
-    _draw_marks(plt, [m for m in marks if span[0] <= m.tokens <= span[1]], span, limits, (canvas, height - 2), paint)
+    _draw_marks(
+        plt, [m for m in marks if span[0] <= m.tokens <= span[1]], span, limits, (canvas, height - 2), paint
+    )
     for curve in shown:
         # A loss far out of range sits on the border: plotext would follow its line to the end of the world.
         ys = [min(max(y, limits[0]), limits[1]) for y in curve.ys]
@@ -114,11 +117,11 @@ def _x_span(curves: Sequence[Curve], zoom: float) -> tuple[float, float] | None:
     if not ends:
         return None
     low, high = min(first for first, _ in ends), max(last for _, last in ends)
-    if zoom >= 1:
-        # From nothing seen on, where that costs less than half of the width.
-        low = 0.0 if low <= high / 2 else low
-    else:
+    if zoom < 1:
         low = high - (high - low) * zoom
+    elif low <= high / 2:
+        # From nothing seen on, where that costs less than half of the width.
+        low = 0.0
     return (low, high) if high > low else (low - 1.0, high + 1.0)
 
 
@@ -204,7 +207,7 @@ def _draw_marks(
     canvas: tuple[int, int],
     paint: Paint,
 ) -> None:
-    """Upright lines with their labels beside them; labels that would collide go a row down, or are left out."""
+    """Upright lines with labels beside them; labels that would collide go a row down, or are left out."""
     columns, rows = canvas
     taken: list[list[tuple[int, int]]] = [[] for _ in range(max(1, min(_MAX_LABEL_ROWS, rows - 2)))]
     # The latest mark matters most, so it chooses its place first.

@@ -2,9 +2,9 @@
 
 import re
 
-# What a terminal may obey or hide: C0 but tab and newline, DEL and C1, the soft hyphen, zero-width and bidirectional
-# controls, line and paragraph separators, variation selectors (they change how wide a character is drawn),
-# interlinear marks, lone surrogates, tags.
+# What a terminal may obey or hide: C0 but tab and newline, DEL and C1, the soft hyphen, zero-width and
+# bidirectional controls, line and paragraph separators, variation selectors (they change how wide a
+# character is drawn), interlinear marks, lone surrogates, tags.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff"
@@ -15,7 +15,7 @@ _SHOWN = {"\x1b": "␛", "\x7f": "␡", "\x00": "␀"}
 
 
 def clean(text: str, limit: int = 0) -> str:
-    """The text with nothing in it that a terminal would obey: what is taken out leaves a visible sign or nothing.
+    """The text with nothing in it that a terminal would obey; some of what is taken out leaves a sign.
 
     It keeps newlines; a tab becomes four spaces. Show the result with markup off all the same.
 

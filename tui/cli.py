@@ -26,7 +26,8 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(config_app, name="config")
 
 Root = Annotated[
-    Path | None, typer.Option("--root", help="Folder that holds checkpoints/ (or BBTUI_ROOT).", show_default=False)
+    Path | None,
+    typer.Option("--root", help="Folder that holds checkpoints/ (or BBTUI_ROOT).", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
 General = Annotated[str | None, typer.Option(help="RUN of the general model; default: the newest pair's.")]
@@ -71,7 +72,8 @@ def open_app(
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
-            "There is no terminal to open the app in.", "Run `bbtui quickstart`, or see `bbtui --help` for the commands."
+            "There is no terminal to open the app in.",
+            "Run `bbtui quickstart`, or see `bbtui --help` for the commands.",
         )
     from core.config import preset_file
 
@@ -106,7 +108,9 @@ def quickstart(
     from tui import plain
 
     if not 0 < steps_scale <= 1000:
-        raise UsageError(f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5.")
+        raise UsageError(
+            f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5."
+        )
     store, parent = _store(context, root), None
     for stage in STAGES:
         overrides = scaled_overrides(preset, stage, store.root, steps_scale)
@@ -125,11 +129,19 @@ def quickstart(
 def train(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help=", ".join(STAGES))],
-    preset: Annotated[str | None, typer.Option(help=f"Default: {DEFAULT_PRESET}.", show_default=False)] = None,
-    from_run: Annotated[str | None, typer.Option("--from", help="RUN to start from, with @best or @STEP.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as in the preset's file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Default: {DEFAULT_PRESET}.", show_default=False)
+    ] = None,
+    from_run: Annotated[
+        str | None, typer.Option("--from", help="RUN to start from, with @best or @STEP.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, as in the preset's file.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="RUN to go on with, or `latest`.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own and return.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in a process of its own and return.")
+    ] = False,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -141,14 +153,21 @@ def train(
     check_stage_name(stage)
     if resume is not None:
         if preset or from_run or settings:
-            raise UsageError("--resume takes its configuration from the run folder.", "Leave --preset, --from and --set out.")
+            raise UsageError(
+                "--resume takes its configuration from the run folder.",
+                "Leave --preset, --from and --set out.",
+            )
         run = launch.resume(store, resume, stage)
     else:
         run = launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
     if not detach:
         raise typer.Exit(_train_here(run, as_json))
     _train_elsewhere(store, run.name, stage)
-    print(json.dumps({"run": run.name}) if as_json else f"{run.name} trains on. Watch it: bbtui runs show {run.id}")
+    print(
+        json.dumps({"run": run.name})
+        if as_json
+        else f"{run.name} trains on. Watch it: bbtui runs show {run.id}"
+    )
 
 
 def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
@@ -198,7 +217,9 @@ def evaluate(
     context: typer.Context,
     general: General = None,
     baseball: Baseball = None,
-    qa: Annotated[list[Path] | None, typer.Option(help="QA file to ask instead of the built-in sets.")] = None,
+    qa: Annotated[
+        list[Path] | None, typer.Option(help="QA file to ask instead of the built-in sets.")
+    ] = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -319,7 +340,9 @@ def check_configs(
     from core.config import load_file, preset_file, preset_names
 
     wanted = [(path, {}) for path in files or []] or [
-        (preset_file(preset, stage), {"preset": preset, "stage": stage}) for preset in preset_names() for stage in STAGES
+        (preset_file(preset, stage), {"preset": preset, "stage": stage})
+        for preset in preset_names()
+        for stage in STAGES
     ]
     base, results = _store(context, root).root, []
     for path, given in wanted:
@@ -332,7 +355,9 @@ def check_configs(
         results.append({"file": str(path), "problems": problems})
         if not as_json:
             name = f"{path.parent.name}/{path.name}"
-            print("\n".join([f"{name}: {'ok' if not problems else ''}".rstrip(), *(f"  {p}" for p in problems)]))
+            print(
+                "\n".join([f"{name}: {'ok' if not problems else ''}".rstrip(), *(f"  {p}" for p in problems)])
+            )
     if as_json:
         print(json.dumps(results))
     raise typer.Exit(2 if any(result["problems"] for result in results) else 0)

@@ -65,7 +65,7 @@ class RunOpened(Message):
 
 
 class RunEvents(Message):
-    """What one read of a run's log brought; `instants` are the events' times in seconds since 1970, 0 if unknown."""
+    """What one read of a run's log brought; `instants` are the events' times since 1970, 0 if unknown."""
 
     def __init__(self, run: Run, events: Sequence[Event], instants: Sequence[float] = ()) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class RunEvents(Message):
 
 
 class RunLiveness(Message):
-    """Whether some process holds the run, and figures of that process and of the disk; about once a second."""
+    """Whether some process holds the run, and figures of it and of the disk; about once a second."""
 
     def __init__(self, run: Run, is_live: bool, memory_bytes: int, disk_free_bytes: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class FoundRun:
 
 
 class StageFinished(Message):
-    """The training worker is done. `reason` as in RunEnded: completed, stopped, failed, or a signal's name."""
+    """The training worker is done. `reason` is as in RunEnded."""
 
     def __init__(self, run: Run, reason: str) -> None:
         super().__init__()

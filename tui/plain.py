@@ -113,7 +113,12 @@ class Counter:
 
     def take(self, event: Any) -> None:
         if self._shows:
-            print(f"\r  {clean_line(event.what, 40)}: {event.done}/{event.total}  ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r  {clean_line(event.what, 40)}: {event.done}/{event.total}  ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def done(self) -> None:
         if self._shows:
@@ -185,7 +190,9 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
         return
     print(f"{'run':<52} {'state':<12} {'step':>13} {'train':>8} {'valid.':>8}")
     for row in rows:
-        losses = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("train_loss", "validation_loss")]
+        losses = [
+            f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("train_loss", "validation_loss")
+        ]
         step = f"{row['step']}/{row['steps'] or '?'}"
         print(f"{row['run']:<52} {clean_line(row['state'], 12):<12} {step:>13} {losses[0]:>8} {losses[1]:>8}")
 

@@ -27,20 +27,22 @@ def screen_on_own_descriptor(log: Path) -> Iterator[None]:
     except OSError:
         yield
         return
-    sys.__stderr__ = screen  # type: ignore[misc]
+    sys.__stderr__ = sys.stderr = screen  # type: ignore[misc]
     _screen_has_own_descriptor = True
     try:
         yield
     finally:
         _screen_has_own_descriptor = False
-        sys.__stderr__ = stream  # type: ignore[misc]
+        sys.__stderr__ = sys.stderr = stream  # type: ignore[misc]
+        with contextlib.suppress(OSError):
+            screen.close()
         os.dup2(original, 2)
         os.close(original)
 
 
 @contextlib.contextmanager
 def stderr_into(path: Path) -> Iterator[None]:
-    """While it lasts, what is written to descriptor 2 goes to the end of that file; only where the screen is safe."""
+    """While it lasts, what is written to descriptor 2 goes to the end of that file, if the screen is safe."""
     if not _screen_has_own_descriptor:
         yield
         return

@@ -38,7 +38,7 @@ def prepare(
 
     Args:
         context: the model's; pairs that do not fit into it are left out.
-        should_stop: asked between blocks of some hundred documents.
+        should_stop: asked between blocks of documents, or between pairs.
     Yields: progress, at most five times a second.
     Raises: DataError for data that is too little or cannot be used; RetryLaterError if network or disk fail.
     """

@@ -38,8 +38,8 @@ def score(
 ) -> Iterator[dict[int, FloatArray]]:
     """Batch by batch: index into `pairs` -> log probability of each answer token, end-of-text last.
 
-    Each token is judged given the question and the correct answer so far (teacher forcing). A pair that is longer
-    than the model's context comes in no batch. After a stop no further batch comes.
+    Each token is judged given the question and the correct answer so far (teacher forcing). A pair that is
+    longer than the model's context comes in no batch. After a stop no further batch comes.
 
     Args:
         batch_tokens: most tokens computed at once, padding included; a longer pair is a batch of its own.
@@ -69,7 +69,7 @@ def score(
 
 
 def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Rows of like length together, so that little is padded; the longest first, the peak of memory with them."""
+    """Rows of like length together, so that little is padded; the longest, which need most memory, first."""
     rows = sorted(rows, key=lambda row: len(row.ids), reverse=True)
     start = 0
     while start < len(rows):
@@ -99,8 +99,8 @@ def _score_batch(model: GPT, rows: list[_Row]) -> dict[int, FloatArray]:
 def resampled_means(sums: FloatArray, counts: FloatArray) -> FloatArray:
     """Mean over all tokens of each bootstrap resample of the questions, (resamples, models).
 
-    Questions are drawn, not tokens: those of one answer are not independent. A resample holds the same questions
-    for every model, so that models can be compared within it. The draws are the same at every call.
+    Questions are drawn, not tokens: those of one answer are not independent. A resample holds the same
+    questions for every model, so that models can be compared within it. The draws are the same at every call.
 
     Shapes: sums and counts (models, questions): summed probability and number of tokens of each answer.
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile interval).
@@ -109,7 +109,8 @@ def resampled_means(sums: FloatArray, counts: FloatArray) -> FloatArray:
     means = np.empty((_RESAMPLES, len(sums)))
     for row in means:
         drawn = generator.integers(sums.shape[1], size=sums.shape[1])
-        row[:] = sums[:, drawn].sum(axis=1) / counts[:, drawn].sum(axis=1)
+        # take() keeps each model's row in one piece: its sum is then the same beside any other models.
+        row[:] = sums.take(drawn, axis=1).sum(axis=1) / counts.take(drawn, axis=1).sum(axis=1)
     return means
 
 
@@ -120,7 +121,11 @@ def interval95(values: FloatArray) -> tuple[float, float]:
 
 
 def model_result(logs: list[FloatArray], answer_bytes: int, ci95: tuple[float, float]) -> ModelResult:
-    """The figures of each answer's log probabilities, end-of-text last, and of the bytes of all answers' text."""
+    """The figures of answers, of which each is the log probabilities of its tokens, end-of-text last.
+
+    Args:
+        answer_bytes: of all answers' text together, in UTF-8.
+    """
     every = np.concatenate(logs)
     without_end = np.concatenate([answer[:-1] for answer in logs])
     return ModelResult(

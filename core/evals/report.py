@@ -1,7 +1,7 @@
 """Models scored on sets of questions, and the report on it as lines of text and as Markdown."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ def _newest_child_of(store: Runs, general: Run) -> Run:
     if not finished:
         raise MissingError(
             f"No finished baseball-finetune run comes from {general.name}.",
-            "Train one (bbtui train baseball-pretrain --from RUN, then baseball-finetune), or name one: --baseball RUN.",
+            f"Name one: --baseball RUN; or train one: bbtui train baseball-pretrain --from {general.name}.",
         )
     return max(finished, key=lambda found: found[0])[1]
 
@@ -99,7 +99,7 @@ def _newest_child_of(store: Runs, general: Run) -> Run:
 
 
 def evaluate(
-    entries: list[Entry], sets: list[QuestionSet], should_stop: Callable[[], bool] = lambda: False
+    entries: Sequence[Entry], sets: list[QuestionSet], should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[EvalProgressed | EvalFinished]:
     """Progress batch by batch, then the report; after a stop, nothing more. One model is in memory at a time.
 
@@ -119,7 +119,7 @@ _Answers = dict[str, "dict[int, FloatArray]"]
 
 
 def _evaluate(
-    entries: list[Entry], sets: list[QuestionSet], should_stop: Callable[[], bool]
+    entries: Sequence[Entry], sets: list[QuestionSet], should_stop: Callable[[], bool]
 ) -> Iterator[EvalProgressed | EvalFinished]:
     share = sum(len(question_set.pairs) for question_set in sets)
     models: dict[str, ModelInfo] = {}
@@ -131,6 +131,10 @@ def _evaluate(
         models[entry.label], answers[entry.label] = scored
     report = Report(models, {})
     for question_set in sets:
+        # Thousands of resamples of a large set take their time.
+        yield EvalProgressed(len(entries) * share, len(entries) * share, f"intervals of {question_set.name}")
+        if should_stop():
+            return
         _add_set(report, question_set, {label: found[question_set.name] for label, found in answers.items()})
     yield EvalFinished(report)
 
@@ -198,7 +202,7 @@ def _add_set(report: Report, question_set: QuestionSet, answers: "dict[str, dict
 
 _HEADING = "Mean probability of the correct next token, ± half of its 95 % interval"
 _WIDTH = 78
-_FIRST_COLUMN, _SET_COLUMN, _FIGURE_COLUMN = 18, 30, 12
+_FIRST_COLUMN, _SET_COLUMN, _FIGURE_COLUMN = 16, 31, 12
 _SETS_ABREAST = (_WIDTH - _FIRST_COLUMN) // _SET_COLUMN
 _FIGURES: dict[str, Callable[[ModelResult], str]] = {
     "nats/byte": lambda result: f"{result.nats_per_byte:.3f}",
@@ -230,17 +234,18 @@ def report_lines(report: Report, domain: str) -> list[str]:
             cells = "".join(f"{figure(found):>{_FIGURE_COLUMN}}" for figure in _FIGURES.values())
             lines.append(_fit(f"  {_title(label, domain)}", _FIRST_COLUMN) + cells)
     lines += ["", *(_short(line, _WIDTH) for line in _skipped_lines(report))]
+    width = min(_FIRST_COLUMN, 2 + max((len(_title(label, domain)) for label in report.models), default=0))
     for label, info in report.models.items():
         weights = f"  step {info.step}  {info.sha256[:6]}"
-        room = _WIDTH - _FIRST_COLUMN - len(weights)
+        room = _WIDTH - width - len(weights)
         # What tells runs apart is the end of their names.
         run = info.run if len(info.run) <= room else "…" + info.run[1 - room :]
-        lines.append(_fit(_title(label, domain), _FIRST_COLUMN) + run + weights)
+        lines.append(_fit(_title(label, domain), width) + run + weights)
     return [line.rstrip() for line in lines]
 
 
 def report_markdown(report: Report, domain: str = BASEBALL) -> str:
-    """The report as Markdown: a table of the mean probabilities, one of the other figures, one of the models."""
+    """The report as Markdown: tables of the mean probabilities, of the other figures, and of the models."""
     figures = [
         [name, _title(label, domain), *(figure(found) for figure in _FIGURES.values())]
         for name, result in report.sets.items()
@@ -261,7 +266,7 @@ def report_markdown(report: Report, domain: str = BASEBALL) -> str:
 
 
 def _main_rows(report: Report, domain: str, names: list[str]) -> list[list[str]]:
-    """Rows of cells: the sets' names, each model's means, and the ratio; each model is set against the one above."""
+    """Rows of cells: the sets' names, each model's means with the change from the model above, the ratio."""
     sets = [report.sets[name] for name in names]
     rows = [
         ["model", *(f"{_short(name, 22)} {result.items}" for name, result in zip(names, sets, strict=True))]
@@ -296,11 +301,14 @@ def _ratio_cell(name: str, result: SetResult) -> str:
 
 
 def _skipped_lines(report: Report) -> list[str]:
-    return [
-        f"Left out of {_short(name, 24)}: {result.skipped} of {result.items + result.skipped}, too long for a model."
-        for name, result in report.sets.items()
-        if result.skipped
-    ]
+    lines = []
+    for name, result in report.sets.items():
+        if result.skipped:
+            asked = result.items + result.skipped
+            lines.append(
+                f"Left out of {_short(name, 24)}: {result.skipped} of {asked}, too long for a model."
+            )
+    return lines
 
 
 def _title(label: str, domain: str) -> str:

@@ -20,7 +20,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model on one set. Means are over all answer tokens, end-of-text included, unless the name says other."""
+    """One model on one set. Means are over all answer tokens, end-of-text too, unless the name says other."""
 
     mean_probability: float
     ci95: tuple[float, float]
@@ -80,14 +80,14 @@ class Report:
     def from_json(cls, document: Any) -> "Report":
         """The report that `to_json` wrote. Raises: DataError for anything else."""
         try:
-            return cls(
-                {
-                    str(label): ModelInfo(str(info["run"]), int(info["step"]), str(info["sha256"]))
-                    for label, info in document["models"].items()
-                },
-                {str(name): _set_from_json(row) for name, row in document["sets"].items()},
-                [_question_from_json(row) for row in document.get("questions", [])],
-            )
+            models = {
+                str(label): ModelInfo(str(info["run"]), int(info["step"]), str(info["sha256"]))
+                for label, info in document["models"].items()
+            }
+            sets = {str(name): _set_from_json(row) for name, row in document["sets"].items()}
+            if any(result.by_model.keys() != models.keys() for result in sets.values()):
+                raise ValueError
+            return cls(models, sets, [_question_from_json(row) for row in document.get("questions", [])])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise DataError("This is not a report of an evaluation.", "Evaluate again: bbtui eval.") from None
 

@@ -31,14 +31,22 @@ class ChatPane(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", tooltip="Stop the answers that are being drawn."),
-        Binding("escape", "leave_box", "Keys", tooltip="Leave the prompt box, so that keys are commands again."),
+        Binding(
+            "escape", "leave_box", "Keys", tooltip="Leave the prompt box, so that keys are commands again."
+        ),
         Binding("enter", "write", "Write", tooltip="Go to the prompt box."),
         Binding("s", "stop", "Stop", show=False, tooltip="Stop the answers that are being drawn."),
         Binding("n", "start_anew", "New", tooltip="Start a new conversation with both models."),
-        Binding("g", "answer_again", "Again", tooltip="Draw new answers to the last prompt, with the next seed."),
-        Binding("e", "edit_last", "Edit", show=False, tooltip="Edit the last prompt and ask it anew in its place."),
+        Binding(
+            "g", "answer_again", "Again", tooltip="Draw new answers to the last prompt, with the next seed."
+        ),
+        Binding(
+            "e", "edit_last", "Edit", show=False, tooltip="Edit the last prompt and ask it anew in its place."
+        ),
         Binding("m", "choose_model", "Model", tooltip="Choose the model of the focused side from all runs."),
-        Binding("t", "sampling", "Sampling", show=False, tooltip="Change temperature, top-k, top-p, seed, length."),
+        Binding(
+            "t", "sampling", "Sampling", show=False, tooltip="Change temperature, top-k, top-p, seed, length."
+        ),
         Binding("o,ctrl+o", "other_side", "Other side", show=False, tooltip="Go to the other model's side."),
         Binding("y", "copy_reply", "Copy", tooltip="Copy the newest answer of the focused side."),
     ]
@@ -120,7 +128,7 @@ class ChatPane(Vertical):
         if self._has_come and self.is_on_screen:
             self._has_come = False
             if self.screen.focused is None or self.has_focus_within:
-                self._focus_first()
+                self.focus_default()
 
     def _place_models(self) -> None:
         """Give each side its model: the chosen one, or the pair's; a conversation keeps the model it is with."""
@@ -252,7 +260,8 @@ class ChatPane(Vertical):
     def on_descendant_focus(self) -> None:
         self.focused_side()
 
-    def _focus_first(self) -> None:
+    def focus_default(self) -> None:
+        """Put the focus into the box, or, where there is nobody to ask, where digits switch tabs."""
         (self.sides[self._side].query_one(Transcript) if self.box.disabled else self.box).focus()
 
     def action_write(self) -> None:
@@ -281,7 +290,9 @@ class ChatPane(Vertical):
             self._say("There is no answer to copy yet.", "warning")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that would do nothing are neither bound nor shown."""
+        """Keys that would do nothing, or are typed now, are neither bound nor shown."""
+        if isinstance(self.app.focused, PromptBox) and action not in ("stop", "leave_box", "other_side"):
+            return False
         match action:
             case "stop":
                 return self.is_answering
@@ -294,6 +305,16 @@ class ChatPane(Vertical):
         return True
 
     # ------------------------------------------------------------ showing
+
+    def hints(self) -> list[tuple[str, str]]:
+        """Keys and words for the footer, the most useful first."""
+        if self.is_answering:
+            return [("escape", "stop"), ("ctrl+o", "other side")]
+        if self.box.has_focus:
+            return [("enter", "ask"), ("up", "edit last"), ("escape", "leave the box for more keys")]
+        first = [] if self.box.disabled else [("enter", "write")]
+        again = [("y", "copy"), ("g", "again"), ("n", "new")] if self._last_prompt else []
+        return [*first, *again, ("m", "model"), ("t", "sampling"), ("o", "other side")][:5]
 
     def on_resize(self, _event: Resize) -> None:
         self._lay_out()
@@ -325,7 +346,9 @@ class ChatPane(Vertical):
         left, right = (side.model for side in self.sides.values())
         words = ""
         if self._is_editing:
-            words = "Editing the last prompt: Enter asks it in place of the old one, Escape leaves all as it was."
+            words = (
+                "Editing the last prompt: Enter asks it in place of the old one, Escape leaves all as it was."
+            )
         elif left and right and left.sha256 and left.sha256 == right.sha256:
             words = f"Both sides are the same weights ({left.sha256[:6]}): expect the same answer twice."
         elif self._newer_pair():

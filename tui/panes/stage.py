@@ -1,65 +1,70 @@
-"""A stage's tab: its settings, its run as a curve with figures, and the keys that command it. Used four times."""
+"""A stage's tab: its settings, its run as a curve with figures, the keys that command it. Used four times."""
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import HorizontalGroup, Vertical
+from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Resize, Show
 from textual.timer import Timer
 from textual.widgets import Button, ContentSwitcher, Static
 
-from core.config import PARENT_STAGE, StageConfig, check_stage_name, load_stage, preset_names
+from core.config import PARENT_STAGE, STAGES, StageConfig, check_stage_name, load_stage, preset_names
 from core.errors import BbtuiError
 from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, SetLearningRate, Stop
 from core.runs import Run
 from core.series import factor_text
 from tui import chart
 from tui.chart import View
-from tui.figures import loss_text, rate_text
-from tui.messages import ResumeRun, RunEvents, RunLiveness, StageChanged, StartQuickstart, StartStage, StopOwnRun
+from tui.figures import rate_text
+from tui.messages import (
+    ResumeRun,
+    RunEvents,
+    RunLiveness,
+    StageChanged,
+    StartQuickstart,
+    StartStage,
+    StopOwnRun,
+)
 from tui.panes.stage_words import empty_words, missing_words
 from tui.run_state import RunState
+from tui.widgets.control_bar import ControlBar
 from tui.widgets.dialogs import RatePanel, error_dialog, stop_dialog
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.progress_strip import ProgressStrip, figures_line
 from tui.widgets.run_lines import FactsLine, LossLine, SampleBox, facts_of_config, facts_of_run, view_words
 from tui.widgets.settings_form import SettingsForm
-from tui.widgets.stage_rail import StageRail
 from tui.workers.follow import RunFollower
 
 if TYPE_CHECKING:
     from tui.app import BbtuiApp
 
 _REFRESHES_PER_S = 4
-_KEYS_ON_BUTTONS_COLUMNS = 72
 _PARENTS_OFFERED = 30
-
-# name, label, key, what it is there for: a run that goes on, or none
-_BUTTONS = (
-    ("start", "Start", "⏎", "idle"),
-    ("resume", "Resume", "R", "idle"),
-    ("settings", "Settings", "S", "idle"),
-    ("quickstart", "Quickstart", "Q", "empty"),
-    ("pause", "Pause", "p", "live"),
-    ("stop", "Stop", "s", "live"),
-    ("rate", "Rate", "r", "live"),
-)
 
 
 class StagePane(Vertical, can_focus=True):
     """One stage: what a new run would be, or the run that is shown, live or replayed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "start", "Start", tooltip="Start a new run of this stage with the settings as they stand."),
+        Binding(
+            "enter",
+            "start",
+            "Start",
+            tooltip="Start a new run of this stage with the settings as they stand.",
+        ),
         Binding("R", "resume", "Resume", tooltip="Go on with the shown run from its last checkpoint."),
         Binding("S", "settings", "Settings", tooltip="Show the settings of a new run, or the chart again."),
-        Binding("p", "pause", "Pause or go on", tooltip="Pause the run after its present step, or let it go on."),
+        Binding(
+            "p", "pause", "Pause or go on", tooltip="Pause the run after its present step, or let it go on."
+        ),
         Binding("s", "stop", "Stop", tooltip="Stop the run, with or without a checkpoint."),
         Binding("r", "rate", "Rate", tooltip="Change the learning rate by a factor or to a value."),
-        Binding("minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the learning rate at once."),
+        Binding(
+            "minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the learning rate at once."
+        ),
         Binding("c", "save", "Checkpoint", tooltip="Write a checkpoint now."),
         Binding("g", "sample", "Sample", tooltip="Let the model write a sample now."),
         Binding("l", "log_axis", "Log axis", tooltip="Switch the loss axis between linear and logarithmic."),
@@ -92,10 +97,7 @@ class StagePane(Vertical, can_focus=True):
         yield ProgressStrip(id="progress")
         yield Static(id="figures", markup=False)
         yield SampleBox(id="sample")
-        with HorizontalGroup(id="controls"):
-            yield StageRail(self.stage, id="rail")
-            for name, label, _, _ in _BUTTONS:
-                yield Button(label, name=name, id=f"button-{name}", compact=True)
+        yield ControlBar(self.stage, id="controls")
 
     def on_mount(self) -> None:
         self.load_config()
@@ -154,8 +156,10 @@ class StagePane(Vertical, can_focus=True):
         had_started = state.started is not None
         for event, at in zip(message.events, message.instants, strict=True):
             state.feed(event, at)
-        if state.started:
+        if state.started and not state.ended:
+            # A resumed run's log is replayed to its earlier end before the new start comes.
             self.starting = ""
+            state.is_live = state.is_live or self.is_own
         self._show_soon()
         if not had_started and state.is_live and self.has_focus:
             self.focus_default()
@@ -205,13 +209,16 @@ class StagePane(Vertical, can_focus=True):
             return
         state, finished, domain = self.state, self._app.finished_stages, self._app.domain
         has_run = state is not None and state.started is not None
-        facts = facts_of_run(state, self.is_own) if state else facts_of_config(self.config) if self.config else []
+        facts = (
+            facts_of_run(state, self.is_own) if state else facts_of_config(self.config) if self.config else []
+        )
         self.query_one(FactsLine).show(facts)
         missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
-        notice = self.starting if not has_run else ""
-        self.query_one(LossLine).show(state if has_run else None, self._view, notice)
+        self.query_one(LossLine).show(state if has_run else None, self._view, self.starting)
         empty = self.starting or empty_words(self.stage, finished, domain)
-        self.query_one(LossChart).show(state.series if state else None, "Waiting for the first step." if has_run else empty)
+        self.query_one(LossChart).show(
+            state.series if state else None, "Waiting for the first step." if has_run else empty
+        )
         self.query_one(ProgressStrip).show(state)
         figures = figures_line(state, self.size.width) if state else ""
         self.query_one("#figures", Static).update(Content(figures))
@@ -221,35 +228,33 @@ class StagePane(Vertical, can_focus=True):
         self._show_buttons(has_run, missing)
 
     def _show_buttons(self, has_run: bool, missing: str) -> None:
-        situation = {"live"} if self.is_live else {"idle"} | (set() if has_run else {"empty"})
-        with_keys = self.size.width >= _KEYS_ON_BUTTONS_COLUMNS
-        for name, label, key, kind in _BUTTONS:
-            shown = kind in situation and not (self.starting and kind == "live" and name != "stop")
-            if name == "resume":
-                shown = shown and bool(self.state and self.state.can_resume)
-            if name == "quickstart":
-                shown = shown and self.stage == "pretrain"
-            if name == "start" and has_run:
-                label = "Start new"
-            if name == "pause" and self.state and self.state.is_paused:
-                label = "Go on"
-            button = self.query_one(f"#button-{name}", Button)
-            button.label = Content(f"{label} {key}" if with_keys else label)
-            button.variant = "primary" if name == "start" and not missing else "default"
-            button.display = shown
+        state = self.state
+        if self.starting:
+            names = {"stop"}
+        elif self.is_live:
+            names = {"pause", "stop", "rate"}
+        else:
+            names = {"start", "settings"}
+            if state and state.can_resume:
+                names.add("resume")
+            if self.stage == STAGES[0] and not has_run:
+                names.add("quickstart")
+        labels = {"start": "Start new"} if has_run else {}
+        if state and state.is_paused:
+            labels["pause"] = "Go on"
+        self.query_one(ControlBar).show(names, labels, primary="" if missing else "start")
         if self.screen.focused is None and self._app.pane is self:
             self.focus_default()
 
     def focus_default(self) -> None:
         """Put the focus where Enter does what is most likely wanted."""
-        names = ("stop",) if self.starting else ("pause",) if self.is_live else ("start",)
-        button = self.query_one(f"#button-{names[0]}", Button)
-        (button if button.display and not self.starting else self).focus()
+        button = self.query_one(ControlBar).button("pause" if self.is_live else "start")
+        (self if self.starting or not button.display else button).focus()
 
     def hints(self) -> list[tuple[str, str]]:
         """Keys and words for the footer, the most useful first."""
         if self.query_one("#body", ContentSwitcher).current == "settings":
-            return [("escape", "chart"), ("down", "next"), ("S", "chart")][:2]
+            return [("escape", "chart"), ("down", "next")]
         if self.is_live:
             pause = "go on" if self.state and self.state.is_paused else "pause"
             return [("p", pause), ("s", "stop"), ("r", "rate"), ("minus", "halve"), ("z", "zoom")]
@@ -273,7 +278,9 @@ class StagePane(Vertical, can_focus=True):
             return
         form = self.query_one(SettingsForm)
         if form.problems:
-            self.app.push_screen(error_dialog("\n".join(form.problems), "Correct the settings, then start again."))
+            self.app.push_screen(
+                error_dialog("\n".join(form.problems), "Correct the settings, then start again.")
+            )
             return
         chosen = form.parent_name if form.is_filled else ""
         missing = missing_words(self.stage, self._app.finished_stages, self._app.domain)
@@ -410,16 +417,8 @@ class StagePane(Vertical, can_focus=True):
         if self.state is None:
             self.notify("There is no run here to copy figures of.")
             return
-        self.app.copy_to_clipboard(self._summary(self.state))
+        self.app.copy_to_clipboard(f"{summary_of(self.state)}\n{sample.text}".strip())
         self.notify("The run's figures are copied.")
-
-    def _summary(self, state: RunState) -> str:
-        lines = [f"{state.run.name}: {state.state}, step {state.step} of {state.steps}"]
-        if state.validated:
-            lines.append(f"validation loss {loss_text(state.validated.loss)} at step {state.validated.step}")
-        if state.train:
-            lines.append(f"train loss {loss_text(state.train.loss)}, {state.train.tokens} tokens seen")
-        return "\n".join([*lines, self.query_one(SampleBox).text]).strip()
 
 
 def _next(choices: tuple[float, ...], now: float) -> float:

@@ -6,7 +6,7 @@ from core.config import STAGES, check_stage_name, stage_title
 
 
 def missing_words(stage: str, finished: AbstractSet[str], domain: str) -> str:
-    """What has to be trained before this stage can start, with the keys that do it; empty where nothing is missing."""
+    """What has to be trained before this stage can start, with the keys that do it; empty if nothing has to."""
     at = STAGES.index(check_stage_name(stage))
     if at == 0 or STAGES[at - 1] in finished:
         return ""

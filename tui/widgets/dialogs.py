@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual import on
 from textual.app import ComposeResult
@@ -23,7 +23,7 @@ class Answer:
 
     name: str
     label: str
-    variant: str = "default"
+    variant: Literal["default", "primary", "error"] = "default"
 
 
 class ChoiceDialog(ModalScreen[str]):
@@ -33,6 +33,8 @@ class ChoiceDialog(ModalScreen[str]):
         Binding("escape", "cancel", "Cancel", tooltip="Close the dialog and change nothing."),
         Binding("left,up", "app.focus_previous", "Previous", show=False, tooltip="Go to the answer before."),
         Binding("right,down", "app.focus_next", "Next", show=False, tooltip="Go to the next answer."),
+        Binding("pageup", "page(-1)", "Page up", show=False, tooltip="Scroll the text back."),
+        Binding("pagedown", "page(1)", "Page down", show=False, tooltip="Scroll the text on."),
         Binding("y", "copy", "Copy", show=False, tooltip="Copy the dialog's text."),
     ]
 
@@ -49,7 +51,8 @@ class ChoiceDialog(ModalScreen[str]):
                 yield Static(Content(self.text))
             with HorizontalGroup(classes="dialog-answers"):
                 for answer in self.answers:
-                    yield Button(Content(answer.label), variant=answer.variant, name=answer.name, compact=True)  # type: ignore[arg-type]
+                    label = Content(answer.label)
+                    yield Button(label, variant=answer.variant, name=answer.name, compact=True)
 
     def on_mount(self) -> None:
         self.query(Button).first().focus()
@@ -65,12 +68,18 @@ class ChoiceDialog(ModalScreen[str]):
     def action_cancel(self) -> None:
         self.dismiss("cancel")
 
+    def action_page(self, direction: int) -> None:
+        text = self.query_one(".dialog-text", VerticalScroll)
+        text.scroll_relative(y=direction * text.size.height, animate=False)
+
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(f"{self.title_text}\n{self.text}")
         self.app.notify("Copied.")
 
 
-def error_dialog(what: str, fix: str = "", log: str = "", title: str = "That did not work", fixes: Sequence[Answer] = ()) -> ChoiceDialog:
+def error_dialog(
+    what: str, fix: str = "", log: str = "", title: str = "That did not work", fixes: Sequence[Answer] = ()
+) -> ChoiceDialog:
     """A dialog that says what happened, what to do, and which file holds more.
 
     Args:
@@ -102,7 +111,7 @@ def quit_dialog(run_name: str, step: int) -> ChoiceDialog:
     """Asks what shall become of the training run when the app is left."""
     return ChoiceDialog(
         "Quit while training?",
-        f"{run_name} is training, at step {step}. Stop and save writes a checkpoint first; the run can go on later.",
+        f"{run_name} is at step {step}. Stop and save writes a checkpoint first; the run can go on later.",
         [
             Answer("save", "Stop and save", "primary"),
             Answer("cancel", "Cancel"),

@@ -103,11 +103,13 @@ class LossChart(Widget):
 
     def paint(self) -> Paint:
         """The colours of the present theme."""
+        background = self.background_colors[1]
         return Paint(
+            background="default" if background.ansi is not None else background.rgb,
             axis=self._theme_color("text-muted", "foreground"),
             train=self._theme_color("primary"),
             validation=self._theme_color("warning"),
-            mark=self._theme_color("accent"),
+            mark=self._theme_color("foreground"),
         )
 
     def _theme_color(self, *names: str) -> chart.Color:

@@ -5,6 +5,7 @@ import time
 from textual.content import Content
 from textual.widget import Widget
 
+from tui.clean import clean_line
 from tui.figures import bytes_text, count_text, duration_text, loss_text, rate_text
 from tui.run_state import RunState
 
@@ -12,7 +13,7 @@ _SHORTEST_BAR = 8
 
 
 class ProgressStrip(Widget):
-    """A bar, then `step 412/900  46 %  5.9k tok/s  3:10  ETA 3:42`; what has no room is left out from the end."""
+    """A bar, then `step 412/900  46 %  ETA 3:42  5.9k tok/s  3:10`, as far as there is room."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -28,10 +29,9 @@ class ProgressStrip(Widget):
         if state is None or state.started is None:
             return Content("")
         if state.preparation:
-            what = state.preparation
-            return Content(
-                f"preparing {what.what}: {count_text(what.documents)} documents, {count_text(what.tokens)} tokens"
-            )
+            done = state.preparation
+            counts = f"{count_text(done.documents)} documents, {count_text(done.tokens)} tokens"
+            return Content(f"preparing {clean_line(done.what, 40)}: {counts}")
         share = min(1.0, state.step / state.steps) if state.steps else 0.0
         text = "  ".join(fit(_progress_parts(state, share), self.size.width - _SHORTEST_BAR - 2, 2))
         return Content.assemble(bar(share, max(0, self.size.width - len(text) - 2)), f"  {text}")
@@ -74,7 +74,7 @@ def fit(parts: list[str], width: int, gap: int) -> list[str]:
 
 
 def figures_line(state: RunState, width: int) -> str:
-    """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as there is room."""
+    """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as it fits."""
     parts = []
     if train := state.train:
         schedule = f" {state.config.optim.schedule}" if state.config and width >= 70 else ""
@@ -82,8 +82,14 @@ def figures_line(state: RunState, width: int) -> str:
     if (steps := state.checkpoint_in()) is not None:
         parts.append(f"checkpoint in {steps}" if width >= 70 else f"save in {steps}")
     if state.memory_bytes and state.is_live:
-        parts.append(f"memory {bytes_text(state.memory_bytes)}" if width >= 60 else bytes_text(state.memory_bytes))
+        parts.append(
+            f"memory {bytes_text(state.memory_bytes)}" if width >= 60 else bytes_text(state.memory_bytes)
+        )
     if state.disk_free_bytes and state.is_live:
-        parts.append(f"disk {bytes_text(state.disk_free_bytes)} left" if width >= 90 else f"disk {bytes_text(state.disk_free_bytes)}")
+        parts.append(
+            f"disk {bytes_text(state.disk_free_bytes)} left"
+            if width >= 90
+            else f"disk {bytes_text(state.disk_free_bytes)}"
+        )
     gap = 3 if width >= 78 else 2
     return (" " * gap).join(fit(parts, width, gap))

@@ -69,6 +69,16 @@ def _vocabulary(config: StageConfig) -> str:
     return f"vocabulary {config.tokenizer.vocabulary if trained and config.tokenizer else 50257}"
 
 
+def summary_of(state: RunState) -> str:
+    """The run's figures in a few plain lines, for copying."""
+    lines = [f"{state.run.name}: {state.state}, step {state.step} of {state.steps}"]
+    if state.validated:
+        lines.append(f"validation loss {loss_text(state.validated.loss)} at step {state.validated.step}")
+    if state.train:
+        lines.append(f"train loss {loss_text(state.train.loss)}, {state.train.tokens} tokens seen")
+    return "\n".join(lines)
+
+
 class LossLine(Widget):
     """State and last losses; beside them how the chart is being looked at. It is the chart's legend, too."""
 
@@ -108,7 +118,9 @@ def _loss_parts(state: RunState, width: int) -> list[Content]:
     if state.train:
         values = state.series.train.values
         change = f" {change_text(values[-1], values[-2])}" if len(values) > 1 else ""
-        parts.append(Content.assemble(("⠒ train ", "$primary"), (loss_text(state.train.loss), "bold"), change))
+        parts.append(
+            Content.assemble(("⠒ train ", "$primary"), (loss_text(state.train.loss), "bold"), change)
+        )
     if state.ended and state.ended.message and not state.is_live:
         parts.append(Content(clean_line(state.ended.message, 80)))
     return parts

@@ -39,10 +39,10 @@ class RunList(ModalScreen[Run | str | None]):
         self.rows: list[RunRow] = []
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="panel"):
-            yield Static(Content(self.heading), classes="panel-title")
+        with Vertical(classes="dialog") as box:
+            box.border_title = Content(self.heading)
             yield OptionList(Option(Content("Newest pair: follow what is trained"), id=self.NEWEST))
-            yield Static(Content("↑↓ choose   enter take   esc back"), classes="panel-hint")
+            yield Static(Content("↑↓ choose   enter take   esc back"), classes="dialog-hint")
 
     def on_mount(self) -> None:
         self.run_worker(self._look, thread=True, exit_on_error=False, name="list of models")
@@ -59,7 +59,9 @@ class RunList(ModalScreen[Run | str | None]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.dismiss(self.NEWEST if event.option_id == self.NEWEST else self.rows[int(event.option_id or 0)].run)
+        self.dismiss(
+            self.NEWEST if event.option_id == self.NEWEST else self.rows[int(event.option_id or 0)].run
+        )
 
 
 def _line(row: RunRow) -> str:

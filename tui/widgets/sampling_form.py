@@ -39,15 +39,15 @@ class SamplingForm(ModalScreen[SamplingChoice | None]):
         self.choice = choice
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="panel"):
-            yield Static(Content("Sampling, the same for both models"), classes="panel-title")
+        with Vertical(classes="dialog") as box:
+            box.border_title = Content("Sampling, the same for both models")
             for key, (label, *_limits, why) in _FIELDS.items():
                 with HorizontalGroup(classes="form-row"):
                     yield Static(Content(label), classes="form-label")
                     yield Input(f"{getattr(self.choice, key):g}", id=f"sampling-{key}", compact=True)
                     yield Static(Content(why), classes="form-why")
             yield Static(classes="form-problem")
-            with HorizontalGroup(classes="panel-buttons"):
+            with HorizontalGroup(classes="dialog-answers"):
                 yield Button("Take", id="take", variant="primary", compact=True)
                 yield Button("Back", id="back", compact=True)
 

@@ -22,7 +22,15 @@ NEWEST = ""
 """The parent that stands for the newest finished run of the stage before."""
 
 _NOT_HERE = ("preset", "stage", "parent")
-_FIRST = ("steps", "epochs", "optim.learning_rate", "batch.tokens", "batch.examples", "batch.micro_batch", "seed")
+_FIRST = (
+    "steps",
+    "epochs",
+    "optim.learning_rate",
+    "batch.tokens",
+    "batch.examples",
+    "batch.micro_batch",
+    "seed",
+)
 
 
 class SettingsForm(Vertical):
@@ -74,7 +82,7 @@ class SettingsForm(Vertical):
         """Show the settings of a preset; what was typed before is dropped.
 
         Args:
-            parents: names of runs that the stage could start from, newest first; None where it starts from nothing.
+            parents: names of runs that the stage could start from, newest first; None for the first stage.
         """
         self.preset, self.parent_name = preset, NEWEST
         with self.prevent(Select.Changed):
@@ -144,7 +152,9 @@ class SettingsForm(Vertical):
         if len(self.problems) > 2:
             lines.append(Content(f"✗ and {len(self.problems) - 2} more"))
         name = f"{key}: " if key else ""
-        self.query_one("#form-why", Static).update(Content("\n").join([Content(clean(f"{name}{why}")), *lines]))
+        self.query_one("#form-why", Static).update(
+            Content("\n").join([Content(clean(f"{name}{why}")), *lines])
+        )
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

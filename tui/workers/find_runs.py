@@ -1,4 +1,4 @@
-"""A thread that looks under the root every few seconds: which run to show for each stage, and which of them live."""
+"""A thread that looks under the root every few seconds: the newest run of each stage, and which of them live."""
 
 import threading
 from collections.abc import Callable

@@ -89,7 +89,7 @@ class RunFollower:
 
 
 def _instant(line: bytes) -> float:
-    """The line's `at` in seconds since 1970, or 0; found by its place, since parsing JSON twice costs too much."""
+    """The line's `at` in seconds since 1970, or 0; found by its place, since parsing twice costs too much."""
     start = line.find(_AT) + len(_AT)
     try:
         return datetime.fromisoformat(line[start : start + _AT_LENGTH].decode("ascii")).timestamp()

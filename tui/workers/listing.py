@@ -10,6 +10,7 @@ from core.errors import BbtuiError
 from core.runs import Run, Runs, Summary
 from tui.run_state import state_glyph
 
+
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One run as a list shows it."""
@@ -118,7 +119,9 @@ def model_of(run: Run) -> Model | None:
         return None
     try:
         # The manifest is read here because core.checkpoint needs torch, which a title must not wait for.
-        manifest = json.loads((run.checkpoint_folder(steps[-1]) / "MANIFEST.json").read_text(encoding="utf-8"))
+        manifest = json.loads(
+            (run.checkpoint_folder(steps[-1]) / "MANIFEST.json").read_text(encoding="utf-8")
+        )
         sha256 = str(manifest["files"]["model.safetensors"]["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         sha256 = ""
@@ -134,7 +137,9 @@ def missing_words(wanted: Stage, models: Models, domain: str) -> str:
     if missing == "pretrain":
         return f"No {kind} model yet. Press 1, then Enter, to pretrain."
     before = stage_title(STAGES[key - 2], domain)
-    return f"No {kind} model yet: {before} is done. Press {key}, then Enter, for {stage_title(missing, domain)}."
+    return (
+        f"No {kind} model yet: {before} is done. Press {key}, then Enter, for {stage_title(missing, domain)}."
+    )
 
 
 def role_of(run: Run, domain: str) -> str:

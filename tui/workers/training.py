@@ -77,7 +77,9 @@ class TrainingJob:
             self._fail(error.what, error.fix)
         except Exception as error:
             # A defect, or a library's own failure: the words go on the screen, the traceback into the file.
-            self._fail(f"Training failed: {type(error).__name__}: {str(error)[:300]}", "", traceback.format_exc())
+            self._fail(
+                f"Training failed: {type(error).__name__}: {str(error)[:300]}", "", traceback.format_exc()
+            )
         else:
             self._post(StageFinished(run, reason))
 
@@ -118,4 +120,3 @@ class TrainingJob:
                 path = Path()
         log_path = str(path) if path.is_file() else ""
         self._post(StageFailed(self.request.stage, self.run, what, fix, log_path))
-

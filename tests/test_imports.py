@@ -1,0 +1,50 @@
+"""What each part loads: the library no screen, the watchers and the first screen no torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCREEN = {"tui", "textual", "rich", "plotext", "textual_plotext"}
+HEAVY = {"torch", "datasets", "tiktoken"}
+
+_EVERY_CORE_MODULE = """
+import importlib, pkgutil, core
+for found in pkgutil.walk_packages(core.__path__, "core."):
+    importlib.import_module(found.name)
+"""
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level names in `sys.modules` after a fresh interpreter has run the code."""
+    script = (
+        f"{code}\nimport json, sys\nprint(json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("code", "forbidden"),
+    [
+        ("import core", SCREEN | HEAVY),
+        (_EVERY_CORE_MODULE, SCREEN),
+        ("import core.errors, core.events, core.config, core.runs, core.series", SCREEN | HEAVY),
+        ("import tui.app", HEAVY - {"tiktoken"}),
+        ("import tui.cli", {"textual", "plotext", "torch", "datasets"}),
+    ],
+    ids=["core", "every core module", "what watches a run", "the app", "the command line"],
+)
+def test_a_part_loads_only_what_it_needs(code: str, forbidden: set[str]) -> None:
+    assert not loaded_by(code) & forbidden
+
+
+def test_every_core_module_is_walked() -> None:
+    """The walk above must reach the folders inside, or it proves little."""
+    code = (
+        _EVERY_CORE_MODULE
+        + "import sys\nassert {'core.train', 'core.data.shards', 'core.evals.report'} <= set(sys.modules)"
+    )
+    assert "torch" in loaded_by(code)

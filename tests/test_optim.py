@@ -1,0 +1,137 @@
+"""Protects the optimizer: which weights decay, where the rate's schedule starts and ends, memory kept bit for bit."""
+
+import math
+
+import pytest
+import torch
+
+from core.config import ModelConfig, OptimConfig
+from core.errors import CheckpointError
+from core.model import GPT
+from core.optim import load_optimizer_tensors, make_adamw, optimizer_tensors, scheduled_rate, set_rate
+
+CONFIG = OptimConfig(
+    learning_rate=1e-3, warmup_steps=4, final_share=0.1, beta1=0.8, beta2=0.9, weight_decay=0.3
+)
+SIZES = ModelConfig(layers=1, heads=2, width=16, context=8)
+
+
+def model_of(seed: int = 0, sizes: ModelConfig = SIZES) -> GPT:
+    model = GPT(sizes, 64)
+    model.initialise(seed)
+    return model
+
+
+def step(model: GPT, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+
+
+# ---------------------------------------------------------------- groups
+
+
+def test_matrices_decay_and_biases_and_norms_do_not() -> None:
+    model = model_of()
+    optimizer = make_adamw(model, CONFIG)
+    decay = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert (
+        len(decay) == len(list(model.parameters())) == sum(len(g["params"]) for g in optimizer.param_groups)
+    )
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and "ln_" not in name
+        assert decay[parameter] == (0.3 if is_matrix else 0.0), name
+    assert {(group["betas"], group["lr"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-3)}
+
+
+def test_setting_the_rate_reaches_every_group() -> None:
+    optimizer = make_adamw(model_of(), CONFIG)
+    set_rate(optimizer, 5e-5)
+    assert [group["lr"] for group in optimizer.param_groups] == [5e-5, 5e-5]
+
+
+# ---------------------------------------------------------------- schedule
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("cosine", 1e-4), ("linear", 1e-4), ("constant", 1e-3)])
+def test_the_rate_rises_to_its_peak_and_ends_where_it_was_told(schedule: str, last: float) -> None:
+    config = OptimConfig.model_validate({**CONFIG.model_dump(), "schedule": schedule})
+    rates = [scheduled_rate(config, at, 100) for at in range(1, 101)]
+    assert rates[:4] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3], rel=1e-12)
+    assert rates[-1] == pytest.approx(last, rel=1e-12)
+    assert max(rates) == rates[3] and all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False))
+
+
+def test_the_schedule_is_halfway_in_the_middle() -> None:
+    for schedule in ("cosine", "linear"):
+        config = OptimConfig.model_validate({**CONFIG.model_dump(), "schedule": schedule})
+        assert scheduled_rate(config, 52, 100) == pytest.approx(0.55e-3, rel=1e-12)
+
+
+def test_the_published_schedule_has_its_rates() -> None:
+    config = OptimConfig(learning_rate=6e-4, warmup_steps=300, final_share=0.1)
+    assert scheduled_rate(config, 1, 19073) == pytest.approx(2e-6)
+    assert scheduled_rate(config, 300, 19073) == pytest.approx(6e-4)
+    assert scheduled_rate(config, 19073, 19073) == pytest.approx(6e-5)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 5, 50])
+def test_a_schedule_shorter_than_its_warm_up_still_gives_rates(warmup: int) -> None:
+    for schedule in ("cosine", "linear", "constant"):
+        config = OptimConfig(learning_rate=1.0, schedule=schedule, warmup_steps=warmup, final_share=0.0)
+        rates = [scheduled_rate(config, at, 5) for at in range(1, 6)]
+        assert all(math.isfinite(rate) and 0 <= rate <= 1 for rate in rates)
+        assert rates[0] > 0
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_a_restored_optimizer_goes_on_bit_for_bit() -> None:
+    model = model_of()
+    optimizer = make_adamw(model, CONFIG)
+    for seed in range(3):
+        step(model, optimizer, seed)
+    kept = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizer).items()}
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert "h.0.attn.c_attn.weight/exp_avg" in kept and "wte.weight/exp_avg_sq" in kept
+    other = model_of(1)
+    other.load_state_dict(weights)
+    restored = make_adamw(other, CONFIG)
+    load_optimizer_tensors(other, restored, kept)
+    again = optimizer_tensors(other, restored)
+    assert again.keys() == kept.keys() and all(torch.equal(again[name], kept[name]) for name in kept)
+    for seed in range(3, 6):
+        step(model, optimizer, seed)
+        step(other, restored, seed)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_the_restored_memory_is_a_copy() -> None:
+    model = model_of()
+    optimizer = make_adamw(model, CONFIG)
+    step(model, optimizer, 0)
+    kept = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizer).items()}
+    before = kept["wte.weight/exp_avg"].clone()
+    load_optimizer_tensors(model, optimizer, kept)
+    step(model, optimizer, 1)
+    assert torch.equal(kept["wte.weight/exp_avg"], before)
+
+
+def test_an_optimizer_that_made_no_step_has_no_memory() -> None:
+    model = model_of()
+    assert optimizer_tensors(model, make_adamw(model, CONFIG)) == {}
+
+
+def test_the_memory_of_another_model_is_refused_by_name() -> None:
+    model = model_of()
+    optimizer = make_adamw(model, CONFIG)
+    step(model, optimizer, 0)
+    kept = optimizer_tensors(model, optimizer)
+    wider = model_of(sizes=ModelConfig(layers=1, heads=2, width=32, context=8))
+    with pytest.raises(CheckpointError, match="wte.weight/exp_avg"):
+        load_optimizer_tensors(wider, make_adamw(wider, CONFIG), kept)
+    with pytest.raises(CheckpointError, match="h.7.ln_1.weight/exp_avg"):
+        load_optimizer_tensors(model, optimizer, {"h.7.ln_1.weight/exp_avg": torch.zeros(16)})

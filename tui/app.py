@@ -1,0 +1,290 @@
+"""The app: it carries messages between panes and workers, and trains one run at a time."""
+
+import asyncio
+import contextlib
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+
+from core.config import DEFAULT_PRESET, STAGES, load_stage, stage_title
+from core.errors import BbtuiError
+from core.runs import Run, Runs, data_folder
+from tui.clean import clean_line
+from tui.frame import Frame
+from tui.messages import (
+    OpenRun,
+    ResumeRun,
+    RunOpened,
+    RunsFound,
+    StageFailed,
+    StageFinished,
+    StartQuickstart,
+    StartStage,
+    StopOwnRun,
+)
+from tui.panes.stage import StagePane
+from tui.terminal import screen_on_own_descriptor
+from tui.trainer import Trainer
+from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
+from tui.widgets.header_bar import HeaderBar
+from tui.widgets.settings_form import SettingsForm
+from tui.workers.find_runs import RunFinder
+from tui.workers.training import StageRequest
+
+_SECONDS_TO_SAVE = 60.0
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+class BbtuiApp(Frame):
+    """Trains four stages, talks to the two models, compares them.
+
+    Args:
+        root: the folder that holds `checkpoints/`.
+        preset: what new runs are configured by.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "Q", "quickstart", "Quickstart", show=False, tooltip="Train all four stages, then open the chat."
+        ),
+        Binding(
+            "q", "quit", "Quit", show=False, tooltip="Leave the app; it asks first while it trains a run."
+        ),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(self, root: Path, preset: str = DEFAULT_PRESET) -> None:
+        self.store = Runs(root)
+        self.preset = preset
+        super().__init__(root, self._read_domain())
+        self.trainer = Trainer(self.store, self.post_message, data_folder(root))
+        self.finished_stages: frozenset[str] = frozenset()
+        self._finder = RunFinder(self.store, self.post_message, lambda: self.preset)
+        self._exit_code: int | None = None
+        """Set once the app only waits for its run to end."""
+
+    def on_mount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, exit_code in _EXIT_CODES.items():
+            # Python lets only the main thread do it, and not on Windows.
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, self._leave_when_stopped, exit_code, True, number.name)
+
+    def all_mounted(self) -> None:
+        self._finder.start()
+
+    def on_unmount(self) -> None:
+        self._finder.leave()
+        for pane in self.query(StagePane):
+            pane.leave_run()
+
+    # ------------------------------------------------------------ runs under the root
+
+    def on_runs_found(self, message: RunsFound) -> None:
+        self.finished_stages = frozenset(stage for stage, found in message.runs.items() if found.has_finished)
+        self.stage_states = {
+            stage: "completed" if found.has_finished else found.state for stage, found in message.runs.items()
+        }
+        first_live = ""
+        for stage, found in message.runs.items():
+            pane = self.stage_pane(stage)
+            is_live = found.state in ("running", "paused")
+            if pane.is_live or self.trainer.stage == stage or self.trainer.is_training(found.run):
+                continue
+            if is_live and not pane.is_following(found.run):
+                pane.show_run(found.run)
+                first_live = first_live or stage
+            elif pane.state is None:
+                pane.show_run(found.run)
+        for pane in self._switcher.query(StagePane):
+            pane.show_all()
+        if first_live:
+            self.notify(f"{stage_title(first_live, self.domain)} is being trained by another process.")
+            if message.is_first:
+                self.action_tab(first_live)
+
+    @on(OpenRun)
+    def _open_run(self, message: OpenRun) -> None:
+        pane = self.stage_pane(message.run.stage)
+        if self.trainer.stage == pane.stage and not self.trainer.is_training(message.run):
+            self.notify("This stage is being trained; its run stays on the tab until it ends.")
+        elif pane.state is None or pane.state.run != message.run or not pane.is_live:
+            pane.show_run(message.run)
+        self.action_tab(pane.stage)
+
+    @on(SettingsForm.PresetChosen)
+    async def _preset_chosen(self, message: SettingsForm.PresetChosen) -> None:
+        self.preset = message.preset
+        self.domain = self._read_domain()
+        self.screen_stack[0].query_one(HeaderBar).show(tabs=self.tabs())
+        self._finder.look_now()
+        for pane in self._switcher.query(StagePane):
+            await pane.preset_changed()
+
+    def _read_domain(self) -> str:
+        try:
+            return clean_line(load_stage(self.preset, STAGES[-1], self.store.root).domain, 24)
+        except BbtuiError:
+            return "baseball"
+
+    # ------------------------------------------------------------ training
+
+    @on(StartStage)
+    def _start_stage(self, message: StartStage) -> None:
+        self._begin(StageRequest(message.stage, message.preset, message.from_run, tuple(message.overrides)))
+
+    @on(ResumeRun)
+    def _resume_run(self, message: ResumeRun) -> None:
+        self._begin(StageRequest(message.run.stage, resume=message.run))
+
+    def _begin(self, request: StageRequest) -> None:
+        if self._is_refused(request.stage):
+            return
+        self.trainer.start(request)
+        self._show_starting(request)
+
+    def _is_refused(self, stage: str) -> bool:
+        if self.trainer.is_busy:
+            busy = stage_title(self.trainer.stage, self.domain)
+            self.notify(
+                f"{busy} is being trained. One run at a time: stop it first, or wait.", severity="warning"
+            )
+            return True
+        if self.stage_pane(stage).is_live:
+            self.notify("Another process is training this stage. Stop it first: s.", severity="warning")
+            return True
+        return False
+
+    def _show_starting(self, request: StageRequest) -> None:
+        pane = self.stage_pane(request.stage)
+        pane.starting = "Starting: loading PyTorch and the data…"
+        if request.resume:
+            pane.show_run(request.resume, is_own=True)
+        else:
+            pane.leave_run()
+            pane.state = None
+            pane.action_chart()
+            pane.show_all()
+        if self.pane is pane:
+            pane.focus()
+
+    @on(StopOwnRun)
+    def _stop_own_run(self, message: StopOwnRun) -> None:
+        self.trainer.stop(message.save)
+        self.notify(
+            "Stopping: a checkpoint is written first." if message.save else "Stopping without saving."
+        )
+
+    @on(RunOpened)
+    def _run_opened(self, message: RunOpened) -> None:
+        pane = self.stage_pane(message.run.stage)
+        if not pane.is_following(message.run):
+            pane.show_run(message.run, is_own=True)
+
+    @on(StageFinished)
+    def _stage_finished(self, message: StageFinished) -> None:
+        stage = message.run.stage
+        self._training_over(stage)
+        title = stage_title(stage, self.domain)
+        if self._exit_code is not None:
+            self._leave_now()
+        elif message.reason != "completed":
+            chained = self.trainer.is_chained
+            self.trainer.end_chain()
+            rest = " The later stages are not started." if chained else ""
+            self.notify(f"{title} ended: {message.reason}.{rest}", severity="warning")
+        elif self.trainer.is_chained:
+            self._go_on_after(stage)
+        else:
+            self.notify(f"{title} is finished.")
+
+    def _go_on_after(self, stage: str) -> None:
+        """The next stage of the quickstart begins; the view goes along if it was on the stage before."""
+        if following := self.trainer.start_next():
+            self._show_starting(StageRequest(following))
+            if self._switcher.current == stage:
+                self.action_tab(following)
+        else:
+            self.action_tab("chat")
+            self.notify("Both models are ready: ask them the same question.")
+
+    @on(StageFailed)
+    def _stage_failed(self, message: StageFailed) -> None:
+        self._training_over(message.stage)
+        self.trainer.end_chain()
+        if self._exit_code is not None:
+            self._leave_now()
+            return
+        run = message.run
+        can_resume = run is not None and bool(run.checkpoint_steps())
+        fixes = [Answer("resume", "Resume from the last checkpoint", "primary")] if can_resume else []
+        title = f"{stage_title(message.stage, self.domain)} failed" if run else "That could not be started"
+        self.push_screen(
+            error_dialog(message.what, message.fix, message.log, title, fixes),
+            partial(self._error_answered, run),
+        )
+
+    def _error_answered(self, run: Run | None, answer: str | None) -> None:
+        if answer == "resume" and run is not None:
+            self._resume_run(ResumeRun(run))
+
+    def _training_over(self, stage: str) -> None:
+        self.trainer.ended()
+        self.stage_pane(stage).own_run_ended()
+        self._finder.look_now()
+
+    @on(StartQuickstart)
+    def action_quickstart(self) -> None:
+        """All four stages, one after the other, then the chat."""
+        if not self._switcher.query("#runs") or self._is_refused(STAGES[0]):
+            return
+        stage = self.trainer.start_all(self.preset)
+        self._show_starting(StageRequest(stage))
+        self.action_tab(stage)
+        self.notify("All four stages, one after the other; then the chat opens.")
+
+    # ------------------------------------------------------------ leaving
+
+    async def action_quit(self) -> None:
+        """Leave; while a run is trained here, ask what shall become of it."""
+        if self._exit_code is not None or any(s.has_class("-leaving") for s in self.screen_stack):
+            return
+        if not self.trainer.is_busy:
+            self.exit()
+            return
+        run = self.trainer.job.run if self.trainer.job else None
+        state = self.stage_pane(self.trainer.stage).state
+        dialog = quit_dialog(run.short_name if run else self.trainer.stage, state.step if state else 0)
+        dialog.add_class("-leaving")
+        self.push_screen(dialog, self._quit_answered)
+
+    def _quit_answered(self, answer: str | None) -> None:
+        if answer in ("save", "discard"):
+            self._leave_when_stopped(0, save=answer == "save", reason="stopped")
+
+    def _leave_when_stopped(self, exit_code: int, save: bool, reason: str) -> None:
+        self._exit_code = exit_code
+        if not self.trainer.is_busy:
+            self._leave_now()
+            return
+        self.trainer.stop(save, reason)
+        self.push_screen(WaitScreen("Saving a checkpoint…" if save else "Stopping…"))
+        self.set_timer(_SECONDS_TO_SAVE, self._leave_now)
+
+    def _leave_now(self) -> None:
+        self.exit(return_code=self._exit_code or 0)
+
+    def run(self, **options: Any) -> None:
+        """Run the app in the terminal; when it returns, no training of this app goes on."""
+        with screen_on_own_descriptor(data_folder(self.store.root) / "stderr.log"):
+            try:
+                super().run(**options)
+            finally:
+                job = self.trainer.job
+                if job and job.is_alive:
+                    job.stop(save=True)
+                    job.join(_SECONDS_TO_SAVE)
