@@ -132,9 +132,7 @@ class Tokenizer:
                 if len({*tokens}) != len(tokens) or not {*tokens}.issuperset(bytes([b]) for b in range(256)):
                     raise ValueError
                 tokenizer = cls("trained", {token: rank for rank, token in enumerate(tokens)})
-            # Without each of the 256 bytes, some texts could not be encoded.
-            has_bytes = all(bytes([byte]) in tokenizer._ranks for byte in range(256))
-            is_whole = has_bytes and tokenizer.fingerprint == row["fingerprint"]
+            is_whole = tokenizer.fingerprint == row["fingerprint"]
         except FileNotFoundError:
             raise CheckpointError(
                 f"{path} is missing.", "Take another run, or train this stage again."

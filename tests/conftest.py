@@ -95,8 +95,8 @@ def runs(tmp_path: Path) -> RunMaker:
 
 
 @pytest.fixture
-def open_tab(tmp_path: Path) -> Callable[[Any], Any]:
-    """An app of one tab, the kind given, over the runs under the test's own root."""
+def open_tab(tmp_path: Path) -> Callable[..., Any]:
+    """An app of one tab, the kind given, over the runs under the test's own root or another."""
     from textual.app import App, ComposeResult
     from textual.message import Message
     from textual.pilot import Pilot
@@ -106,13 +106,13 @@ def open_tab(tmp_path: Path) -> Callable[[Any], Any]:
     from core.runs import Runs
 
     class TabApp(App[None]):
-        CSS_PATH = sorted((Path(tui.__file__).parent / "styles").glob("*.tcss"))
+        CSS_PATH = sorted((Path(tui.__file__).parent / "styles").glob("[!a]*.tcss"))
         BINDINGS = [("q", "quit", "Quit"), ("1", "note('1')", "First tab")]  # noqa: RUF012
         preset, domain = "quickstart", "baseball"
 
-        def __init__(self, kind: Any) -> None:
+        def __init__(self, kind: Any, root: Path = tmp_path) -> None:
             super().__init__()
-            self.store = Runs(tmp_path)
+            self.store = Runs(root)
             self.tab = kind()
             self.noted: list[Any] = []
             self.copied = ""

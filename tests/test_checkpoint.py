@@ -1,5 +1,6 @@
-"""Checkpoints are whole or refused: cut-off saves, damage, mix-ups and hostile files never reach the weights."""
+"""Checkpoints are whole or refused: cut-off saves, damage, mix-ups, hostile files never reach the weights."""
 
+import contextlib
 import errno
 import json
 import os
@@ -169,10 +170,8 @@ def test_killed_at_any_call_of_a_save_an_earlier_checkpoint_loads(run: Run, afte
             save_step(run, 8)
         with pytest.MonkeyPatch.context() as patch:
             wire = Tripwire(patch, at, Killed(), after)
-            try:
+            with contextlib.suppress(Killed):
                 save_step(run, 8)
-            except Killed:
-                pass
         checkpoint.sweep(run)
         assert not leftovers(run)
         found = checkpoint.newest_good(run, lambda *_: None)
@@ -206,7 +205,7 @@ def test_the_disk_failing_at_any_call_of_a_save_is_said_and_leaves_nothing(run: 
 
 
 def test_a_real_limit_on_bytes_leaves_the_earlier_checkpoint_whole(run: Run) -> None:
-    """The system itself refuses the byte at each limit, in the tensors, in the vocabulary, in the manifest."""
+    """The system itself refuses the byte at each limit: in the tensors, the vocabulary, the manifest."""
     folder = save_step(run, 4)
     largest = max(path.stat().st_size for path in folder.iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -271,10 +270,9 @@ def test_damage_anywhere_is_refused(folder: Path, tmp_path: Path, damage: Callab
     assert refused == 300
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", FILES)
-def test_the_newest_good_one_wins_and_the_bad_one_is_set_aside_and_named(
-    run: Run, folder: Path, name: str
-) -> None:
+def test_the_newest_good_one_wins_and_the_bad_one_is_set_aside_and_named(run: Run, name: str) -> None:
     save_step(run, 12)
     for step in (8, 12):
         path = run.checkpoint_folder(step) / name
@@ -309,7 +307,7 @@ def test_reading_takes_the_newest_good_one_and_changes_nothing(run: Run, folder:
     with pytest.raises(CheckpointError, match="0000008"):
         checkpoint.load_at(run, "8")
     (run.checkpoint_folder(4) / STATE).unlink()
-    with pytest.raises(CheckpointError, match="No checkpoint of .* is whole") as caught:
+    with pytest.raises(CheckpointError, match=r"No checkpoint of .* is whole") as caught:
         checkpoint.load_at(run)
     assert caught.value.exit_code == 2 and caught.value.fix
 
@@ -420,7 +418,7 @@ def test_what_a_file_browser_leaves_does_no_harm(run: Run, folder: Path) -> None
     assert_step(checkpoint.load_at(run), 8)
 
 
-def test_another_vocabulary_or_another_model_is_refused(run: Run, folder: Path) -> None:
+def test_another_vocabulary_or_another_model_is_refused(folder: Path) -> None:
     weights = checkpoint.load(folder)
     model = GPT(SIZES, vocabulary().padded_size)
     checkpoint.check_fits(weights, model, vocabulary())

@@ -1,5 +1,6 @@
-"""Protects the optimizer: which weights decay, where the rate's schedule starts and ends, memory kept bit for bit."""
+"""Protects the optimizer: what decays, where the rate's schedule starts and ends, its memory bit for bit."""
 
+import itertools
 import math
 
 import pytest
@@ -60,7 +61,7 @@ def test_the_rate_rises_to_its_peak_and_ends_where_it_was_told(schedule: str, la
     rates = [scheduled_rate(config, at, 100) for at in range(1, 101)]
     assert rates[:4] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3], rel=1e-12)
     assert rates[-1] == pytest.approx(last, rel=1e-12)
-    assert max(rates) == rates[3] and all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert max(rates) == rates[3] and all(a >= b for a, b in itertools.pairwise(rates[3:]))
 
 
 def test_the_schedule_is_halfway_in_the_middle() -> None:
@@ -131,7 +132,7 @@ def test_the_memory_of_another_model_is_refused_by_name() -> None:
     step(model, optimizer, 0)
     kept = optimizer_tensors(model, optimizer)
     wider = model_of(sizes=ModelConfig(layers=1, heads=2, width=32, context=8))
-    with pytest.raises(CheckpointError, match="wte.weight/exp_avg"):
+    with pytest.raises(CheckpointError, match=r"wte\.weight/exp_avg"):
         load_optimizer_tensors(wider, make_adamw(wider, CONFIG), kept)
-    with pytest.raises(CheckpointError, match="h.7.ln_1.weight/exp_avg"):
+    with pytest.raises(CheckpointError, match=r"h\.7\.ln_1\.weight/exp_avg"):
         load_optimizer_tensors(model, optimizer, {"h.7.ln_1.weight/exp_avg": torch.zeros(16)})

@@ -1,4 +1,4 @@
-"""Protects the presets: every file loads, stages fit one another, and gpt2-small holds the published figures."""
+"""Protects the presets: every file loads, stages fit one another, gpt2-small holds the published figures."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def stage_of(preset: str, stage: str) -> StageConfig:
 
 def test_the_presets_are_there_with_the_default_first() -> None:
     assert preset_names()[0] == DEFAULT_PRESET == "quickstart" and set(preset_names()) >= {*PRESETS}
-    assert PARENT_STAGE == dict(zip(STAGES, [None, *STAGES[:3]], strict=True))
+    assert [PARENT_STAGE[stage] for stage in STAGES] == [None, *STAGES[:3]]
     for preset in preset_names():
         assert {path.name for path in (presets_folder() / preset).iterdir()} == {f"{s}.toml" for s in STAGES}
 
@@ -95,12 +95,8 @@ def test_gpt2_small_pretrains_as_published() -> None:
     assert config.model and config.batch.micro_batch * config.model.context == 2**12
     optim = config.optim
     assert (optim.beta1, optim.beta2, optim.weight_decay) == (0.9, 0.95, 0.1)
-    assert (optim.learning_rate, optim.schedule, optim.warmup_steps, optim.final_share) == (
-        6e-4,
-        "cosine",
-        300,
-        0.1,
-    )
+    assert (optim.learning_rate, optim.warmup_steps) == (6e-4, 300)
+    assert (optim.schedule, optim.final_share) == ("cosine", 0.1)
 
 
 def test_gpt2_small_finetunes_as_published() -> None:

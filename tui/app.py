@@ -79,8 +79,6 @@ class BbtuiApp(Frame):
 
     def on_unmount(self) -> None:
         self._finder.leave()
-        for pane in self.query(StagePane):
-            pane.leave_run()
 
     # ------------------------------------------------------------ runs under the root
 

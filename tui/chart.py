@@ -52,6 +52,11 @@ class Paint:
     mark: Color
 
 
+def next_of(choices: Sequence[float], now: float) -> float:
+    """The choice after this one, the first after the last."""
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]
+
+
 def curves_of(series: RunSeries, view: View, paint: Paint) -> list[Curve]:
     """The curves of one run: train below, validation above it."""
     train = series.train

@@ -1,5 +1,6 @@
 """The `bbtui` command: with no argument it opens the app; every tab's action is also a subcommand."""
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from core.config import DEFAULT_PRESET, STAGES
-from core.errors import BbtuiError, UsageError
+from core.errors import BbtuiError, RetryLaterError, UsageError
 from core.runs import Runs, find_root
 
 app = typer.Typer(
@@ -36,6 +37,10 @@ Baseball = Annotated[str | None, typer.Option(help="RUN of the domain's model; d
 
 def main() -> None:
     """Run the command line; an error becomes a message on stderr and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a pipe of another alphabet gets a `?` for what it cannot write.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(prog_name="bbtui")
     except BbtuiError as error:
@@ -48,6 +53,10 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); nothing more may be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {str(error.filename or '')[:200]!r}", file=sys.stderr)
+        print("Check the path, its permissions, and the free disk space.", file=sys.stderr)
+        sys.exit(RetryLaterError.exit_code)
 
 
 def _show_version(wanted: bool) -> None:
@@ -180,6 +189,8 @@ def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
 
     codes = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
     earlier = {name: signal.getsignal(getattr(signal, name)) for name in codes if hasattr(signal, name)}
+    if earlier.get("SIGHUP") == signal.SIG_IGN:
+        del earlier["SIGHUP"]  # started by nohup, to outlive its terminal
     for name in earlier:
         # The request goes the way of every other: through the run's command file.
         signal.signal(getattr(signal, name), lambda *_, name=name: run.tell(Stop(reason=name)))

@@ -134,7 +134,7 @@ def clock(seconds: float) -> str:
 
 def paced(run: Run, speed: float) -> Iterator[Event]:
     """The run's events that hold, as fast as they came, `speed` times over; 0 waits for none."""
-    if not speed:
+    if not speed or not run.events_file.is_file():
         yield from run.present_events()
         return
     before: datetime | None = None

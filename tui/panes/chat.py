@@ -208,7 +208,7 @@ class ChatPane(Vertical):
 
     def action_answer_again(self) -> None:
         """Draw new answers to the last prompt: the same seed would draw the same ones."""
-        if self._last_prompt and not self.is_answering:
+        if self._has_last_prompt():
             self.sampling = self.sampling.with_next_seed()
             self._show_sampling()
             self._take_back()
@@ -216,10 +216,17 @@ class ChatPane(Vertical):
 
     def action_edit_last(self) -> None:
         """Put the last prompt back into the box; asking it then replaces its answers."""
-        if self._last_prompt and not self.is_answering:
+        if self._has_last_prompt():
             self._set_editing(True)
             self.box.fill(self._last_prompt)
             self.box.focus()
+
+    def _has_last_prompt(self) -> bool:
+        if self.is_answering:
+            self._say("Still answering. Press Escape to stop.", "warning")
+        elif not self._last_prompt:
+            self._say("Nothing has been asked yet.", "warning")
+        return bool(self._last_prompt) and not self.is_answering
 
     def _set_editing(self, is_editing: bool) -> None:
         self._is_editing = is_editing
@@ -300,8 +307,6 @@ class ChatPane(Vertical):
                 return self.box.has_focus
             case "write":
                 return not self.box.disabled and not self.box.has_focus
-            case "answer_again" | "edit_last":
-                return bool(self._last_prompt) and not self.is_answering
         return True
 
     # ------------------------------------------------------------ showing

@@ -87,6 +87,8 @@ class EvalPane(Vertical):
         super().__init__(id=id)
         self.outlook: Outlook | None = None
         self.report: Report | None = None
+        self._measured: Report | None = None
+        """The last report made here, even where it could not be kept."""
         self.qa_files: dict[Path, int] = {}
         """Files that the user added, and how many questions each holds."""
         self.is_evaluating = False
@@ -130,6 +132,12 @@ class EvalPane(Vertical):
             exit_on_error=False,
         )
 
+    def _best_report(self, outlook: Outlook) -> "Report | None":
+        """The report of the newest pair, or else the newest; what was measured here need not have been kept."""
+        reports = [report for report in (self._measured, outlook.report) if report]
+        of_pair = (report for report in reports if evaluate.is_of_pair(report, outlook.models))
+        return next(of_pair, reports[0] if reports else None)
+
     def focus_default(self) -> None:
         """Put the focus on the report, where Enter evaluates."""
         self.query_one("#eval-body").focus()
@@ -138,7 +146,7 @@ class EvalPane(Vertical):
         message.stop()
         self.outlook = message.outlook
         if not self.is_evaluating:
-            self.report = message.outlook.report
+            self.report = self._best_report(message.outlook)
             self._show_all()
         if self._has_come and self.is_on_screen:
             self._has_come = False
@@ -152,6 +160,7 @@ class EvalPane(Vertical):
     def action_evaluate(self) -> None:
         """Measure the newest pair; without one, say what is missing."""
         if self.is_evaluating:
+            self.app.notify("An evaluation is going on. s stops it.", severity="warning", markup=False)
             return
         self.is_evaluating = True
         self._stop = threading.Event()
@@ -182,7 +191,7 @@ class EvalPane(Vertical):
             if not self._stop.is_set():
                 self._show_standing(_meter(item))
             return
-        self.report = item.report
+        self.report = self._measured = item.report
         if item.problem:
             self.app.notify(clean_line(item.problem, 150), severity="warning", markup=False)
 
@@ -263,16 +272,7 @@ class EvalPane(Vertical):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing are neither bound nor shown."""
-        match action:
-            case "stop":
-                return self.is_evaluating
-            case "evaluate" | "add_file":
-                return not self.is_evaluating
-            case "drop_files":
-                return bool(self.qa_files) and not self.is_evaluating
-            case "copy_report":
-                return self.report is not None
-        return True
+        return self.is_evaluating if action == "stop" else True
 
     def hints(self) -> list[tuple[str, str]]:
         """Keys and words for the footer, the most useful first."""
@@ -306,7 +306,7 @@ class EvalPane(Vertical):
             models = self.outlook.models
             wanted = "baseball-finetune" if models.general else "finetune"
             missing = missing_words(wanted, models, self._app.domain)
-            is_current = self.outlook.is_current and self.report is self.outlook.report
+            is_current = self.report is not None and evaluate.is_of_pair(self.report, models)
             words = standing(models, self.report, is_current, missing)
         self.query_one("#eval-standing", Static).update(Content(words or "Looking for a report…"))
 

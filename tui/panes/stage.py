@@ -28,13 +28,21 @@ from tui.messages import (
     StartStage,
     StopOwnRun,
 )
-from tui.panes.stage_words import empty_words, missing_words
+from tui.panes.stage_words import empty_words, hints_for, missing_words
 from tui.run_state import RunState
 from tui.widgets.control_bar import ControlBar
 from tui.widgets.dialogs import RatePanel, error_dialog, stop_dialog
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.progress_strip import ProgressStrip, figures_line
-from tui.widgets.run_lines import FactsLine, LossLine, SampleBox, facts_of_config, facts_of_run, view_words
+from tui.widgets.run_lines import (
+    FactsLine,
+    LossLine,
+    SampleBox,
+    facts_of_config,
+    facts_of_run,
+    summary_of,
+    view_words,
+)
 from tui.widgets.settings_form import SettingsForm
 from tui.workers.follow import RunFollower
 
@@ -49,22 +57,13 @@ class StagePane(Vertical, can_focus=True):
     """One stage: what a new run would be, or the run that is shown, live or replayed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter",
-            "start",
-            "Start",
-            tooltip="Start a new run of this stage with the settings as they stand.",
-        ),
+        Binding("enter", "start", "Start", tooltip="Start a new run of this stage with these settings."),
         Binding("R", "resume", "Resume", tooltip="Go on with the shown run from its last checkpoint."),
         Binding("S", "settings", "Settings", tooltip="Show the settings of a new run, or the chart again."),
-        Binding(
-            "p", "pause", "Pause or go on", tooltip="Pause the run after its present step, or let it go on."
-        ),
+        Binding("p", "pause", "Pause or go on", tooltip="Pause the run after this step, or let it go on."),
         Binding("s", "stop", "Stop", tooltip="Stop the run, with or without a checkpoint."),
         Binding("r", "rate", "Rate", tooltip="Change the learning rate by a factor or to a value."),
-        Binding(
-            "minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the learning rate at once."
-        ),
+        Binding("minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the rate at once."),
         Binding("c", "save", "Checkpoint", tooltip="Write a checkpoint now."),
         Binding("g", "sample", "Sample", tooltip="Let the model write a sample now."),
         Binding("l", "log_axis", "Log axis", tooltip="Switch the loss axis between linear and logarithmic."),
@@ -102,6 +101,9 @@ class StagePane(Vertical, can_focus=True):
     def on_mount(self) -> None:
         self.load_config()
         self.show_all()
+
+    def on_unmount(self) -> None:
+        self.leave_run()
 
     @property
     def _app(self) -> "BbtuiApp":
@@ -255,15 +257,7 @@ class StagePane(Vertical, can_focus=True):
         """Keys and words for the footer, the most useful first."""
         if self.query_one("#body", ContentSwitcher).current == "settings":
             return [("escape", "chart"), ("down", "next")]
-        if self.is_live:
-            pause = "go on" if self.state and self.state.is_paused else "pause"
-            return [("p", pause), ("s", "stop"), ("r", "rate"), ("minus", "halve"), ("z", "zoom")]
-        first = [("enter", "start")]
-        if self.state and self.state.started:
-            if self.state.can_resume:
-                first.append(("R", "resume"))
-            return [*first, ("S", "settings"), ("z", "zoom"), ("l", "log"), ("y", "copy")][:5]
-        return [*first, ("S", "settings"), ("Q", "quickstart")]
+        return hints_for(self.state, self.is_live)
 
     # ------------------------------------------------------------ starting
 
@@ -403,10 +397,12 @@ class StagePane(Vertical, can_focus=True):
         self._look(View(not self._view.is_log, self._view.zoom, self._view.smoothing))
 
     def action_zoom(self) -> None:
-        self._look(View(self._view.is_log, _next(chart.ZOOMS, self._view.zoom), self._view.smoothing))
+        self._look(View(self._view.is_log, chart.next_of(chart.ZOOMS, self._view.zoom), self._view.smoothing))
 
     def action_smoothing(self) -> None:
-        self._look(View(self._view.is_log, self._view.zoom, _next(chart.SMOOTHINGS, self._view.smoothing)))
+        self._look(
+            View(self._view.is_log, self._view.zoom, chart.next_of(chart.SMOOTHINGS, self._view.smoothing))
+        )
 
     def action_copy(self) -> None:
         sample = self.query_one(SampleBox)
@@ -419,7 +415,3 @@ class StagePane(Vertical, can_focus=True):
             return
         self.app.copy_to_clipboard(f"{summary_of(self.state)}\n{sample.text}".strip())
         self.notify("The run's figures are copied.")
-
-
-def _next(choices: tuple[float, ...], now: float) -> float:
-    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]

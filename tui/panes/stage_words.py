@@ -1,8 +1,9 @@
-"""What a stage's tab says where there is nothing to draw yet."""
+"""What a stage's tab says where there is nothing to draw yet, and which keys it names."""
 
 from collections.abc import Set as AbstractSet
 
 from core.config import STAGES, check_stage_name, stage_title
+from tui.run_state import RunState
 
 
 def missing_words(stage: str, finished: AbstractSet[str], domain: str) -> str:
@@ -30,3 +31,15 @@ def empty_words(stage: str, finished: AbstractSet[str], domain: str) -> str:
     if stage == "pretrain":
         what += "\n\nPress Q: all four stages, then compare."
     return what
+
+
+def hints_for(state: RunState | None, is_live: bool) -> list[tuple[str, str]]:
+    """Keys and words for the footer, the most useful first."""
+    if is_live:
+        pause = "go on" if state and state.is_paused else "pause"
+        return [("p", pause), ("s", "stop"), ("r", "rate"), ("minus", "halve"), ("z", "zoom")]
+    start, settings = ("enter", "start"), ("S", "settings")
+    if state is None or state.started is None:
+        return [start, settings, ("Q", "quickstart")]
+    resume = [("R", "resume")] if state.can_resume else []
+    return [start, *resume, settings, ("z", "zoom"), ("y", "copy")]

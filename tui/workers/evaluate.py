@@ -39,8 +39,6 @@ class Outlook:
 
     models: Models
     report: "Report | None"
-    is_current: bool
-    """Whether the report is of the newest pair's present weights."""
 
 
 def evaluate_pair(
@@ -88,14 +86,14 @@ def look(store: Runs) -> Outlook:
     """The newest pair and the report to show: that of the pair, or else the newest there is."""
     models = models_of(store)
     if models.baseball and (report := read_report(models.baseball.run)):
-        return Outlook(models, report, _is_of(report, models))
+        return Outlook(models, report)
     kept = [
         (path.stat().st_mtime, run) for run in store.all() if (path := run.folder / REPORT_FILE).is_file()
     ]
     for _, run in sorted(kept, key=lambda entry: entry[0], reverse=True):
         if report := read_report(run):
-            return Outlook(models, report, is_current=False)
-    return Outlook(models, None, is_current=False)
+            return Outlook(models, report)
+    return Outlook(models, None)
 
 
 def read_report(run: Run) -> "Report | None":
@@ -122,7 +120,8 @@ def as_lines(report: "Report", domain: str) -> list[str]:
     return [line for line in report_lines(report, domain) if line.strip()]
 
 
-def _is_of(report: "Report", models: Models) -> bool:
+def is_of_pair(report: "Report", models: Models) -> bool:
+    """Whether the report is of the newest pair's present weights."""
     pair = [model for model in (models.general, models.baseball) if model]
     measured = list(report.models.values())
     return len(pair) == len(measured) and all(
