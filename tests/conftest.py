@@ -106,7 +106,7 @@ def open_tab(tmp_path: Path) -> Callable[..., Any]:
     from core.runs import Runs
 
     class TabApp(App[None]):
-        CSS_PATH = sorted((Path(tui.__file__).parent / "styles").glob("[!a]*.tcss"))
+        CSS_PATH = sorted((Path(tui.__file__).parent / "styles").glob("*.tcss"))
         BINDINGS = [("q", "quit", "Quit"), ("1", "note('1')", "First tab")]  # noqa: RUF012
         preset, domain = "quickstart", "baseball"
 

@@ -475,6 +475,10 @@ HOSTILE_TENSORS = {
     "a hole": _tensor_file({"a": _entry(32, 64, [8])}),
     "sizes that do not fit": _tensor_file({"a": _entry(0, 64, [1 << 40])}),
     "sizes that overflow": _tensor_file({"a": _entry(0, 64, [1 << 33, 1 << 33])}),
+    # Sound in itself, but a hundred thousand tensors of nothing cost more than all of ours.
+    "a header of 100,000 tensors": _tensor_file(
+        {f"{i:030d}": _entry(0, 0, [0]) for i in range(100_000)}, b""
+    ),
     "an unknown type": _tensor_file({"a": _entry(0, 64, [16], "OBJECT")}),
 }
 

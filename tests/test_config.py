@@ -261,7 +261,8 @@ def test_a_path_typed_by_the_user_is_taken_as_it_is(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "root"
     root.mkdir()
-    for typed, taken in [("../pairs.txt", tmp_path / "../pairs.txt"), ("/srv/x", Path("/srv/x"))]:
+    here = {name: tmp_path / name for name in ("../pairs.txt", "1_000", "true", "0x" + "f" * 5000)}
+    for typed, taken in [*here.items(), ("/srv/x", Path("/srv/x"))]:
         config = load(root, SOUND, "data.source=files", f"data.path={typed}")
         assert config.data.path == str(taken)
 

@@ -26,7 +26,9 @@ def result(mean: float) -> ModelResult:
     return ModelResult(mean, (mean - 0.01, mean + 0.012), 1.234, mean + 0.01, mean / 2, mean - 0.002, 9.5)
 
 
-def make_report(general: Run, baseball: Run, gain: float = 1.88, kept: float = 0.95, sha256: str = "") -> Report:
+def make_report(
+    general: Run, baseball: Run, gain: float = 1.88, kept: float = 0.95, sha256: str = ""
+) -> Report:
     """A report as core.evals makes it, of any gain and loss."""
     models = {
         "general": ModelInfo(general.name, 20, sha256 or general.id[-4:] * 16),
@@ -37,7 +39,9 @@ def make_report(general: Run, baseball: Run, gain: float = 1.88, kept: float = 0
         means = {"general": result(before), "baseball": result(before * ratio)}
         sets[name] = SetResult(100, 4321, 0, means, ratio, (ratio - 0.03, ratio + 0.03))
     questions = [
-        QuestionResult("baseball-heldout", str(i), f"Question {i}?", "Yes.", {"general": 0.2, "baseball": 0.1 * i})
+        QuestionResult(
+            "baseball-heldout", str(i), f"Question {i}?", "Yes.", {"general": 0.2, "baseball": 0.1 * i}
+        )
         for i in range(5)
     ]
     return Report(models, sets, questions)
@@ -121,7 +125,9 @@ async def test_report_of_older_models_says_so(open_tab: Any, runs: Any) -> None:
     _, newer = runs.add_pair()
     async with open_tab(EvalPane).run_test(size=(80, 24)) as pilot:
         app = await ready(pilot)
-        assert "Out of date" in shown(app, "#eval-standing") and newer.short_name in shown(app, "#eval-standing")
+        assert "Out of date" in shown(app, "#eval-standing") and newer.short_name in shown(
+            app, "#eval-standing"
+        )
         assert "×1.88" in app.drawn()
         keep_report(make_report(general, newer, sha256="0" * 64), newer)
         app.tab.outlook = None
@@ -133,7 +139,14 @@ async def test_report_of_older_models_says_so(open_tab: Any, runs: Any) -> None:
 def test_damaged_report_is_passed_over(runs: Any) -> None:
     """A torn or foreign eval.json is no report, and no error."""
     _, baseball = runs.add_pair()
-    for text in ("", "{", "[]", '{"sets": 1, "models": {}}', "[" * 100_000, '{"models": {}, "sets": {"a": {}}}'):
+    for text in (
+        "",
+        "{",
+        "[]",
+        '{"sets": 1, "models": {}}',
+        "[" * 100_000,
+        '{"models": {}, "sets": {"a": {}}}',
+    ):
         (baseball.folder / "eval.json").write_text(text)
         assert evaluate.look(runs.store).report is None
 
@@ -144,7 +157,9 @@ async def test_evaluation_can_be_stopped(open_tab: Any, runs: Any, monkeypatch: 
     keep_report(make_report(general, baseball), baseball)
     may_end = threading.Event()
 
-    def slow(_store: Runs, _files: list[Path], should_stop: Callable[[], bool]) -> Iterator[Progress | Finished]:
+    def slow(
+        _store: Runs, _files: list[Path], should_stop: Callable[[], bool]
+    ) -> Iterator[Progress | Finished]:
         yield Progress(50, 200, "general on baseball-heldout")
         while not should_stop() and not may_end.wait(0.01):
             pass
@@ -184,7 +199,9 @@ async def test_errors_become_dialogs(open_tab: Any, runs: Any, monkeypatch: pyte
             await app.until(pilot, lambda: not isinstance(app.screen, ChoiceDialog))
 
 
-async def test_question_files_are_tried_before_they_are_taken(open_tab: Any, runs: Any, tmp_path: Path) -> None:
+async def test_question_files_are_tried_before_they_are_taken(
+    open_tab: Any, runs: Any, tmp_path: Path
+) -> None:
     """A good file is added with its count; a bad one is a dialog naming file and line; the typed path is kept."""
     runs.add_pair()
     good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"

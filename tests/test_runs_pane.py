@@ -87,11 +87,11 @@ async def test_table_keeps_up_and_keeps_the_cursor(open_tab: Any, runs: Any) -> 
 async def test_hostile_names_are_only_text(open_tab: Any, runs: Any) -> None:
     """A folder somebody named with markup and escapes is shown as text and kills nothing."""
     run = runs.add("pretrain")
-    run.folder.rename(run.folder.with_name("[red]x[" + "\x1b[2J" + "/x]"))
+    run.folder.rename(run.folder.with_name("[red]x[@click=app.quit]\x1b[2J"))
     async with open_tab(RunsPane).run_test(size=(160, 24)) as pilot:
         app = await ready(pilot, 1)
         await app.until(pilot, lambda: "checkpoints" in facts(app))
-        assert "[red]x[␛[2J" in facts(app)
+        assert "[red]x[@click=app.quit]␛[2J" in facts(app)
         assert "\x1b" not in app.drawn()
 
 

@@ -1,60 +1,31 @@
 """A stage's tab: its settings, its run as a curve with figures, the keys that command it. Used four times."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.content import Content
-from textual.events import Resize, Show
-from textual.timer import Timer
-from textual.widgets import Button, ContentSwitcher, Static
+from textual.widgets import Button, ContentSwitcher
 
-from core.config import PARENT_STAGE, STAGES, StageConfig, check_stage_name, load_stage, preset_names
+from core.config import PARENT_STAGE, check_stage_name, preset_names
 from core.errors import BbtuiError
 from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, SetLearningRate, Stop
-from core.runs import Run
 from core.series import factor_text
 from tui import chart
 from tui.chart import View
 from tui.figures import rate_text
-from tui.messages import (
-    ResumeRun,
-    RunEvents,
-    RunLiveness,
-    StageChanged,
-    StartQuickstart,
-    StartStage,
-    StopOwnRun,
-)
-from tui.panes.stage_words import empty_words, hints_for, missing_words
-from tui.run_state import RunState
-from tui.widgets.control_bar import ControlBar
+from tui.messages import ResumeRun, StartQuickstart, StartStage, StopOwnRun
+from tui.panes.stage_view import StageView
+from tui.panes.stage_words import missing_words
 from tui.widgets.dialogs import RatePanel, error_dialog, stop_dialog
 from tui.widgets.loss_chart import LossChart
-from tui.widgets.progress_strip import ProgressStrip, figures_line
-from tui.widgets.run_lines import (
-    FactsLine,
-    LossLine,
-    SampleBox,
-    facts_of_config,
-    facts_of_run,
-    summary_of,
-    view_words,
-)
+from tui.widgets.run_lines import SampleBox, summary_of, view_words
 from tui.widgets.settings_form import SettingsForm
-from tui.workers.follow import RunFollower
 
-if TYPE_CHECKING:
-    from tui.app import BbtuiApp
-
-_REFRESHES_PER_S = 4
 _PARENTS_OFFERED = 30
 
 
-class StagePane(Vertical, can_focus=True):
-    """One stage: what a new run would be, or the run that is shown, live or replayed."""
+class StagePane(StageView):
+    """One stage: a run shown, and the keys that start and command one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start", tooltip="Start a new run of this stage with these settings."),
@@ -72,192 +43,6 @@ class StagePane(Vertical, can_focus=True):
         Binding("y", "copy", "Copy", tooltip="Copy the sample, or the run's figures."),
         Binding("escape", "chart", "Chart", show=False, tooltip="Go back from the settings to the chart."),
     ]
-
-    def __init__(self, stage: str, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.stage = stage
-        self.state: RunState | None = None
-        self.is_own = False
-        """Whether this app trains the shown run."""
-        self.starting = ""
-        """What is being waited for between the start key and the run's first event."""
-        self.config: StageConfig | None = None
-        """What a new run would be; None where the settings are wrong."""
-        self._view = View()
-        self._follower: RunFollower | None = None
-        self._timer: Timer | None = None
-
-    def compose(self) -> ComposeResult:
-        yield FactsLine(id="facts")
-        yield LossLine(id="losses")
-        with ContentSwitcher(initial="chart", id="body"):
-            yield LossChart(id="chart")
-            yield SettingsForm(self.stage, self._app.store.root, id="settings")
-        yield ProgressStrip(id="progress")
-        yield Static(id="figures", markup=False)
-        yield SampleBox(id="sample")
-        yield ControlBar(self.stage, id="controls")
-
-    def on_mount(self) -> None:
-        self.load_config()
-        self.show_all()
-
-    def on_unmount(self) -> None:
-        self.leave_run()
-
-    @property
-    def _app(self) -> "BbtuiApp":
-        return cast("BbtuiApp", self.app)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a run goes on here, or is about to."""
-        return bool(self.starting) or bool(self.state and self.state.is_live)
-
-    @property
-    def word(self) -> str:
-        """The state of what is shown: none, starting, or the run's own."""
-        if self.starting:
-            return "starting"
-        return self.state.state if self.state else "none"
-
-    # ------------------------------------------------------------ which run is shown
-
-    def show_run(self, run: Run, is_own: bool = False) -> None:
-        """Show this run from the beginning of its log, and follow it as long as it lives."""
-        self.leave_run()
-        self.state, self.is_own = RunState(run), is_own
-        self.state.is_live = is_own
-        self._follower = RunFollower(run, self.post_message, is_own).start()
-        self.action_chart()
-        self.show_all()
-
-    def leave_run(self) -> None:
-        """Stop following the shown run."""
-        if self._follower:
-            self._follower.leave()
-            self._follower = None
-
-    def own_run_ended(self) -> None:
-        """The training in this app is over; the rest of its log is still read."""
-        self.starting, self.is_own = "", False
-        if self._follower:
-            self._follower.finish()
-        if self.state:
-            self.state.is_live, self.state.is_known = False, True
-        self.show_all()
-
-    def is_following(self, run: Run) -> bool:
-        """Whether this run is shown and its log is being read."""
-        return bool(self.state and self.state.run == run and self._follower and self._follower.is_following)
-
-    def on_run_events(self, message: RunEvents) -> None:
-        state = self.state
-        if state is None or message.run != state.run:
-            return
-        had_started = state.started is not None
-        for event, at in zip(message.events, message.instants, strict=True):
-            state.feed(event, at)
-        if state.started and not state.ended:
-            # A resumed run's log is replayed to its earlier end before the new start comes.
-            self.starting = ""
-            state.is_live = state.is_live or self.is_own
-        self._show_soon()
-        if not had_started and state.is_live and self.has_focus:
-            self.focus_default()
-
-    def on_run_liveness(self, message: RunLiveness) -> None:
-        state = self.state
-        if state is None or message.run != state.run:
-            return
-        changed = state.is_live != message.is_live
-        # An own run's end is told by its worker; until then its lock may not be taken yet.
-        state.is_live = message.is_live and not (self.is_own and state.ended is not None)
-        state.is_known = True
-        state.memory_bytes, state.disk_free_bytes = message.memory_bytes, message.disk_free_bytes
-        if changed:
-            self.show_all()
-        else:
-            self._show_soon()
-
-    # ------------------------------------------------------------ showing
-
-    def load_config(self) -> None:
-        """Read what a new run of the app's preset would be."""
-        try:
-            self.config = load_stage(self._app.preset, self.stage, self._app.store.root)
-        except BbtuiError:
-            self.config = None
-
-    def on_show(self, _event: Show) -> None:
-        self.show_all()
-
-    def on_resize(self, _event: Resize) -> None:
-        self.show_all()
-
-    def _show_soon(self) -> None:
-        if self._timer is None:
-            self._timer = self.set_timer(1 / _REFRESHES_PER_S, self.show_all)
-
-    def show_all(self) -> None:
-        """Bring every line up to date."""
-        if self._timer:
-            self._timer.stop()
-            self._timer = None
-        if not self.is_attached or not self.query("#button-rate"):
-            return
-        self.post_message(StageChanged(self.stage))
-        if self.region.area == 0:
-            return
-        state, finished, domain = self.state, self._app.finished_stages, self._app.domain
-        has_run = state is not None and state.started is not None
-        facts = (
-            facts_of_run(state, self.is_own) if state else facts_of_config(self.config) if self.config else []
-        )
-        self.query_one(FactsLine).show(facts)
-        missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
-        self.query_one(LossLine).show(state if has_run else None, self._view, self.starting)
-        empty = self.starting or empty_words(self.stage, finished, domain)
-        self.query_one(LossChart).show(
-            state.series if state else None, "Waiting for the first step." if has_run else empty
-        )
-        self.query_one(ProgressStrip).show(state)
-        figures = figures_line(state, self.size.width) if state else ""
-        self.query_one("#figures", Static).update(Content(figures))
-        self.query_one(SampleBox).show(state.sample if state else None)
-        self.query_one("#progress").display = has_run
-        self.query_one("#figures").display = bool(figures)
-        self._show_buttons(has_run, missing)
-
-    def _show_buttons(self, has_run: bool, missing: str) -> None:
-        state = self.state
-        if self.starting:
-            names = {"stop"}
-        elif self.is_live:
-            names = {"pause", "stop", "rate"}
-        else:
-            names = {"start", "settings"}
-            if state and state.can_resume:
-                names.add("resume")
-            if self.stage == STAGES[0] and not has_run:
-                names.add("quickstart")
-        labels = {"start": "Start new"} if has_run else {}
-        if state and state.is_paused:
-            labels["pause"] = "Go on"
-        self.query_one(ControlBar).show(names, labels, primary="" if missing else "start")
-        if self.screen.focused is None and self._app.pane is self:
-            self.focus_default()
-
-    def focus_default(self) -> None:
-        """Put the focus where Enter does what is most likely wanted."""
-        button = self.query_one(ControlBar).button("pause" if self.is_live else "start")
-        (self if self.starting or not button.display else button).focus()
-
-    def hints(self) -> list[tuple[str, str]]:
-        """Keys and words for the footer, the most useful first."""
-        if self.query_one("#body", ContentSwitcher).current == "settings":
-            return [("escape", "chart"), ("down", "next")]
-        return hints_for(self.state, self.is_live)
 
     # ------------------------------------------------------------ starting
 
@@ -324,10 +109,7 @@ class StagePane(Vertical, can_focus=True):
         self._show_soon()
 
     def action_chart(self) -> None:
-        body = self.query_one("#body", ContentSwitcher)
-        if body.current != "chart":
-            body.current = "chart"
-            self.focus_default()
+        self.show_chart()
 
     # ------------------------------------------------------------ commanding the run
 
@@ -388,20 +170,20 @@ class StagePane(Vertical, can_focus=True):
     # ------------------------------------------------------------ looking
 
     def _look(self, view: View) -> None:
-        self._view = view
+        self.view = view
         self.query_one(LossChart).look(view)
         self.show_all()
         self.notify(view_words(view).partition("y: ")[2].capitalize())
 
     def action_log_axis(self) -> None:
-        self._look(View(not self._view.is_log, self._view.zoom, self._view.smoothing))
+        self._look(View(not self.view.is_log, self.view.zoom, self.view.smoothing))
 
     def action_zoom(self) -> None:
-        self._look(View(self._view.is_log, chart.next_of(chart.ZOOMS, self._view.zoom), self._view.smoothing))
+        self._look(View(self.view.is_log, chart.next_of(chart.ZOOMS, self.view.zoom), self.view.smoothing))
 
     def action_smoothing(self) -> None:
         self._look(
-            View(self._view.is_log, self._view.zoom, chart.next_of(chart.SMOOTHINGS, self._view.smoothing))
+            View(self.view.is_log, self.view.zoom, chart.next_of(chart.SMOOTHINGS, self.view.smoothing))
         )
 
     def action_copy(self) -> None:

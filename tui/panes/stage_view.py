@@ -1,0 +1,224 @@
+"""What a stage's tab shows: one run, live or replayed, or what a new run would be."""
+
+from typing import TYPE_CHECKING, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.events import Resize, Show
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, Static
+
+from core.config import STAGES, StageConfig, load_stage
+from core.errors import BbtuiError
+from core.runs import Run
+from tui.chart import View
+from tui.messages import RunEvents, RunLiveness, StageChanged
+from tui.panes.stage_words import empty_words, hints_for, missing_words
+from tui.run_state import RunState
+from tui.widgets.control_bar import ControlBar
+from tui.widgets.loss_chart import LossChart
+from tui.widgets.progress_strip import ProgressStrip, figures_line
+from tui.widgets.run_lines import FactsLine, LossLine, SampleBox, facts_of_config, facts_of_run
+from tui.widgets.settings_form import SettingsForm
+from tui.workers.follow import RunFollower
+
+if TYPE_CHECKING:
+    from tui.app import BbtuiApp
+
+_REFRESHES_PER_S = 4
+
+
+class StageView(Vertical, can_focus=True):
+    """Follows the log of one run and keeps every line about it up to date."""
+
+    def __init__(self, stage: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.stage = stage
+        self.state: RunState | None = None
+        self.is_own = False
+        """Whether this app trains the shown run."""
+        self.starting = ""
+        """What is being waited for between the start key and the run's first event."""
+        self.config: StageConfig | None = None
+        """What a new run would be; None where the settings are wrong."""
+        self.view = View()
+        self._follower: RunFollower | None = None
+        self._timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield FactsLine(id="facts")
+        yield LossLine(id="losses")
+        with ContentSwitcher(initial="chart", id="body"):
+            yield LossChart(id="chart")
+            yield SettingsForm(self.stage, self._app.store.root, id="settings")
+        yield ProgressStrip(id="progress")
+        yield Static(id="figures", markup=False)
+        yield SampleBox(id="sample")
+        yield ControlBar(self.stage, id="controls")
+
+    def on_mount(self) -> None:
+        self.load_config()
+        self.show_all()
+
+    def on_unmount(self) -> None:
+        self.leave_run()
+
+    @property
+    def _app(self) -> "BbtuiApp":
+        return cast("BbtuiApp", self.app)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a run goes on here, or is about to."""
+        return bool(self.starting) or bool(self.state and self.state.is_live)
+
+    @property
+    def word(self) -> str:
+        """The state of what is shown: none, starting, or the run's own."""
+        if self.starting:
+            return "starting"
+        return self.state.state if self.state else "none"
+
+    # ------------------------------------------------------------ which run is shown
+
+    def show_run(self, run: Run, is_own: bool = False) -> None:
+        """Show this run from the beginning of its log, and follow it as long as it lives."""
+        self.leave_run()
+        self.state, self.is_own = RunState(run), is_own
+        self.state.is_live = is_own
+        self._follower = RunFollower(run, self.post_message, is_own).start()
+        self.show_chart()
+        self.show_all()
+
+    def leave_run(self) -> None:
+        """Stop following the shown run."""
+        if self._follower:
+            self._follower.leave()
+            self._follower = None
+
+    def own_run_ended(self) -> None:
+        """The training in this app is over; the rest of its log is still read."""
+        self.starting, self.is_own = "", False
+        if self._follower:
+            self._follower.finish()
+        if self.state:
+            self.state.is_live, self.state.is_known = False, True
+        self.show_all()
+
+    def is_following(self, run: Run) -> bool:
+        """Whether this run is shown and its log is being read."""
+        return bool(self.state and self.state.run == run and self._follower and self._follower.is_following)
+
+    def on_run_events(self, message: RunEvents) -> None:
+        state = self.state
+        if state is None or message.run != state.run:
+            return
+        had_started = state.started is not None
+        for event, at in zip(message.events, message.instants, strict=True):
+            state.feed(event, at)
+        if state.started and not state.ended:
+            # A resumed run's log is replayed to its earlier end before the new start comes.
+            self.starting = ""
+            state.is_live = state.is_live or self.is_own
+        self._show_soon()
+        if not had_started and state.is_live and self.has_focus:
+            self.focus_default()
+
+    def on_run_liveness(self, message: RunLiveness) -> None:
+        state = self.state
+        if state is None or message.run != state.run:
+            return
+        changed = state.is_live != message.is_live
+        # The process that wrote the run's end may still hold its lock for a moment.
+        state.is_live = message.is_live and state.ended is None
+        state.is_known = True
+        state.memory_bytes, state.disk_free_bytes = message.memory_bytes, message.disk_free_bytes
+        if changed:
+            self.show_all()
+        else:
+            self._show_soon()
+
+    # ------------------------------------------------------------ showing
+
+    def load_config(self) -> None:
+        """Read what a new run of the app's preset would be."""
+        try:
+            self.config = load_stage(self._app.preset, self.stage, self._app.store.root)
+        except BbtuiError:
+            self.config = None
+
+    @on(Show)
+    @on(Resize)
+    def _seen(self) -> None:
+        self.show_all()
+
+    def _show_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self.set_timer(1 / _REFRESHES_PER_S, self.show_all)
+
+    def show_all(self) -> None:
+        """Bring every line up to date."""
+        if self._timer:
+            self._timer.stop()
+            self._timer = None
+        if not self.is_attached or not self.query("#button-rate"):
+            return
+        self.post_message(StageChanged(self.stage))
+        if self.region.area == 0:
+            return
+        state, finished, domain = self.state, self._app.finished_stages, self._app.domain
+        has_run = state is not None and state.started is not None
+        planned = facts_of_config(self.config) if self.config else []
+        self.query_one(FactsLine).show(facts_of_run(state, self.is_own) if state else planned)
+        missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
+        notice = self.starting if has_run else ""
+        self.query_one(LossLine).show(state if has_run else None, self.view, notice)
+        waiting = "Waiting for the first step." if has_run else ""
+        empty = self.starting or waiting or empty_words(self.stage, finished, domain)
+        self.query_one(LossChart).show(state.series if state else None, empty)
+        self.query_one(ProgressStrip).show(state)
+        figures = figures_line(state, self.size.width) if state else ""
+        self.query_one("#figures", Static).update(Content(figures))
+        self.query_one(SampleBox).show(state.sample if state else None)
+        self.query_one("#progress").display = has_run
+        self.query_one("#figures").display = bool(figures)
+        self._show_buttons(has_run, missing)
+
+    def _show_buttons(self, has_run: bool, missing: str) -> None:
+        state = self.state
+        if self.starting:
+            names = {"stop"}
+        elif self.is_live:
+            names = {"pause", "stop", "rate"}
+        else:
+            names = {"start", "settings"}
+            if state and state.can_resume:
+                names.add("resume")
+            if self.stage == STAGES[0] and not has_run:
+                names.add("quickstart")
+        labels = {"start": "Start new"} if has_run else {}
+        if state and state.is_paused:
+            labels["pause"] = "Go on"
+        self.query_one(ControlBar).show(names, labels, primary="" if missing else "start")
+        if self.screen.focused is None and self._app.pane is self:
+            self.focus_default()
+
+    def focus_default(self) -> None:
+        """Put the focus where Enter does what is most likely wanted."""
+        button = self.query_one(ControlBar).button("pause" if self.is_live else "start")
+        (self if self.starting or not button.display else button).focus()
+
+    def hints(self) -> list[tuple[str, str]]:
+        """Keys and words for the footer, the most useful first."""
+        if self.query_one("#body", ContentSwitcher).current == "settings":
+            return [("escape", "chart"), ("down", "next")]
+        return [("s", "stop")] if self.starting else hints_for(self.state, self.is_live)
+
+    def show_chart(self) -> None:
+        """Go back from the settings to the chart."""
+        body = self.query_one("#body", ContentSwitcher)
+        if body.current != "chart":
+            body.current = "chart"
+            self.focus_default()
