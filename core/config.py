@@ -304,7 +304,7 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
             if not isinstance(section, dict):
                 raise ConfigError([f"--set {override[:80]}: {part} is not a section"])
         value = parse_value(text.strip())
-        if parts == ["data", "path"] and text.strip():
+        if parts == ["data", "path"] and value != "":
             # A folder may be called 1_000, which TOML reads as a number.
             value = _typed_path(override, value if isinstance(value, str) else text.strip())
         # Steps and epochs exclude each other, so giving one takes the other back.

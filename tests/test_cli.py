@@ -351,7 +351,7 @@ def test_a_root_that_cannot_be_written_exits_3(bbtui: Command, tmp_path: Path) -
     [
         (["--set", "optim.learning_rat=1e-3"], ["optim.learning_rat", "Did you mean learning_rate"]),
         (["--set", "no.such=1"], ["no", "unknown key"]),
-        (["--set", "no\x1b[2Jsuch=1"], ["such", "unknown key"]),
+        (["--set", "\x1b[2Jsteps"], ["[2Jsteps", "key=value"]),
         (["--set", "steps=many"], ["steps", "many", "valid integer"]),
         (["--set", "seed=true"], ["seed", "valid integer"]),
         (["--set", "optim.learning_rate=nan"], ["optim.learning_rate", "nan"]),

@@ -32,7 +32,7 @@ class ChatPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", tooltip="Stop the answers that are being drawn."),
         Binding(
-            "escape", "leave_box", "Keys", tooltip="Leave the prompt box, so that keys are commands again."
+            "escape", "leave_box", "Leave box", tooltip="Leave the prompt box: keys are commands then."
         ),
         Binding("enter", "write", "Write", tooltip="Go to the prompt box."),
         Binding("s", "stop", "Stop", show=False, tooltip="Stop the answers that are being drawn."),

@@ -43,7 +43,7 @@ class EvalPane(Vertical):
             "escape", "stop", "Stop", show=False, tooltip="Stop the evaluation; the report before it stays."
         ),
         Binding(
-            "a", "add_file", "Add QA file", tooltip="Measure on the questions of a file of yours as well."
+            "a", "add_file", "Add a file", tooltip="Measure on the questions of a file of yours as well."
         ),
         Binding(
             "x", "drop_files", "Drop files", show=False, tooltip="Leave your own question files out again."

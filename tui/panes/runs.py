@@ -28,6 +28,14 @@ WIDE_COLUMNS = 130
 _COLUMNS = ("stage", "run", "state", "step", "train", "val", "tokens", "started", "preset", "parent")
 
 
+class RunTable(DataTable[Text]):
+    """A table of runs, a row each."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Open", tooltip="Show the run under the cursor in its stage's tab."),
+    ]
+
+
 class RunsPane(Vertical):
     """A table of runs that keeps itself up to date while it is seen."""
 
@@ -63,7 +71,7 @@ class RunsPane(Vertical):
         self._has_come = False
 
     def compose(self) -> ComposeResult:
-        yield DataTable(id="runs-table", cursor_type="row", cell_padding=0, zebra_stripes=False)
+        yield RunTable(id="runs-table", cursor_type="row", cell_padding=0, zebra_stripes=False)
         yield Static(id="runs-empty")
         with VerticalScroll(id="runs-details"):
             yield Static(id="runs-facts")
@@ -80,8 +88,8 @@ class RunsPane(Vertical):
         return cast("BbtuiApp", self.app)
 
     @property
-    def table(self) -> DataTable[Text]:
-        return self.query_one(DataTable)
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
 
     @property
     def row(self) -> RunRow | None:

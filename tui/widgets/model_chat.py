@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from textual.app import ComposeResult
-from textual.containers import HorizontalGroup, Vertical, VerticalScroll
+from textual.containers import HorizontalGroup, Vertical, VerticalGroup, VerticalScroll
 from textual.content import Content
 from textual.events import Resize
 from textual.message import Message
@@ -99,7 +99,7 @@ class ModelChat(Vertical):
         self._began_at = 0.0
 
     def compose(self) -> ComposeResult:
-        with Transcript(classes="transcript"):
+        with Transcript(classes="transcript"), VerticalGroup(classes="turns"):
             yield Static(classes="empty")
         yield Static(classes="status")
 
@@ -160,9 +160,8 @@ class ModelChat(Vertical):
         self.is_busy = True
         exchange = Exchange(number, prompt, Bubble("You", prompt), Bubble("Model"))
         self.exchanges.append(exchange)
-        transcript = self.query_one(Transcript)
-        transcript.mount(exchange.asked, exchange.answered)
-        transcript.anchor()
+        self.query_one(".turns").mount(exchange.asked, exchange.answered)
+        self.query_one(Transcript).anchor()
         self._show_empty()
         self._show_status("drawing…" if self._has_spoken else "loading the model…")
         self._draw_count += 1

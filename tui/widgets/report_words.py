@@ -109,7 +109,7 @@ def standing(models: Models, report: "Report | None", is_current: bool, missing:
             else missing
         )
     if is_current:
-        return f"Report of the newest pair: {pair}."
+        return f"Report of the newest pair, {names[-1]}."
     if models.is_pair:
         return f"Out of date: the report below is of older models. Press Enter to measure {pair}."
     return f"The report below is of models that are no longer the newest pair. {missing}"

@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 
 from core.runs import Run
 from tui.clean import clean_line
+from tui.figures import loss_text
 from tui.workers.listing import Lister, RunRow
 
 
@@ -66,5 +67,6 @@ class RunList(ModalScreen[Run | str | None]):
 
 def _line(row: RunRow) -> str:
     validation = row.summary.validation_loss
-    loss = "" if validation is None else f"val {validation:.3f}"
-    return clean_line(f"{row.run.short_name:<23} {row.state:<13} step {row.checkpoint_steps[-1]:<6} {loss}")
+    loss = "" if validation is None else f"val {loss_text(validation)}"
+    name, state = clean_line(row.run.short_name, 24), clean_line(row.state, 13)
+    return f"{name:<24} {state:<13} step {row.checkpoint_steps[-1]:<6} {loss}"

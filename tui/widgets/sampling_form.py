@@ -17,11 +17,11 @@ from tui.workers.reply import SamplingChoice
 _MAX_SEED = 2**31 - 1
 Number = Callable[[str], float]
 _FIELDS: dict[str, tuple[str, Number, float, float, str]] = {
-    "temperature": ("temperature", float, 0, 10, "0 takes the likeliest token each time"),
-    "top_k": ("top-k", int, 0, 10**6, "draw from this many likeliest tokens; 0 from all"),
-    "top_p": ("top-p", float, 0.01, 1, "draw from the likeliest that make up this share"),
-    "seed": ("seed", int, 0, _MAX_SEED, "the same seed draws the same answer"),
-    "max_tokens": ("longest", int, 1, 4096, "tokens an answer may have"),
+    "temperature": ("temperature", float, 0, 10, "0: always the likeliest token"),
+    "top_k": ("top-k", int, 0, 10**6, "of so many likeliest tokens; 0: of all"),
+    "top_p": ("top-p", float, 0.01, 1, "of the likeliest with this share; 1: of all"),
+    "seed": ("seed", int, 0, _MAX_SEED, "the same seed, the same answer"),
+    "max_tokens": ("longest", int, 1, 4096, "tokens at most"),
 }
 
 
