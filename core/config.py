@@ -1,6 +1,5 @@
 """A stage's configuration: typed, loaded from TOML, every problem reported at once with its key and the fix."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from core.config_problems import did_you_mean, explain
 from core.errors import ConfigError, UsageError
 
 Stage = Literal["pretrain", "finetune", "baseball-pretrain", "baseball-finetune"]
@@ -19,8 +19,6 @@ PARENT_STAGE: dict[Stage, Stage | None] = dict(zip(STAGES, [None, *STAGES], stri
 DEFAULT_PRESET = "quickstart"
 
 _MAX_FILE_BYTES = 1 << 20
-# Nobody reads more, and each unknown key is compared with every known one and looked up in the text.
-_MAX_PROBLEMS = 50
 
 
 class _Section(BaseModel):
@@ -228,7 +226,7 @@ def check_stage_name(stage: str) -> Stage:
     """The stage of that name. Raises: UsageError that names the nearest one."""
     if stage not in STAGES:
         raise UsageError(
-            f"There is no stage {stage[:60]!r}.{_did_you_mean(stage, STAGES)}",
+            f"There is no stage {stage[:60]!r}.{did_you_mean(stage, STAGES)}",
             f"Stages: {', '.join(STAGES)}.",
         )
     return stage  # type: ignore[return-value]
@@ -239,7 +237,7 @@ def preset_file(preset: str, stage: str) -> Path:
     names = preset_names()
     if preset not in names:
         raise UsageError(
-            f"There is no preset {preset[:60]!r}.{_did_you_mean(preset, names)}",
+            f"There is no preset {preset[:60]!r}.{did_you_mean(preset, names)}",
             f"Presets: {', '.join(names)}.",
         )
     return presets_folder() / preset / f"{check_stage_name(stage)}.toml"
@@ -277,7 +275,7 @@ def load_file(
         config = StageConfig.model_validate(values)
     except (ValidationError, RecursionError, OverflowError) as error:
         given_keys = {tuple(override.partition("=")[0].strip().split(".")) for override in overrides or []}
-        problems += _explain(error, path.name, text, given_keys)
+        problems += explain(error, StageConfig, path.name, text, given_keys)
     else:
         if not problems:
             return config
@@ -363,9 +361,6 @@ def settings_of(config: StageConfig) -> Iterator[Setting]:
             yield Setting(name, value, field.description or "")
 
 
-# ---------------------------------------------------------------- problems in words
-
-
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
@@ -396,71 +391,3 @@ def _paths_leaving(values: dict[str, Any], root: Path, name: str) -> list[str]:
         ]
     data["path"] = str(target)  # type: ignore[index]
     return []
-
-
-def _explain(error: Exception, name: str, text: str, overridden: set[tuple[str, ...]]) -> list[str]:
-    if not isinstance(error, ValidationError):
-        return [f"{name}: a value is too large or nested too deeply"]
-    problems = []
-    errors = error.errors(include_url=False)
-    for item in errors[:_MAX_PROBLEMS]:
-        key = ".".join(str(part) for part in item["loc"])[:80]
-        key = key if key.isprintable() else repr(key)
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = f"unknown key{_did_you_mean(str(item['loc'][-1]), _known_keys(item['loc'][:-1]), ';')}"
-        elif item["type"] == "missing":
-            message = "is missing"
-        elif item["type"] != "value_error":
-            given = _shown(item.get("input"))
-            message = f"{message[0].lower()}{message[1:]} (it is {given})"
-        line = _line_of(item["loc"], text)
-        location = tuple(map(str, item["loc"]))
-        is_overridden = location in overridden or (
-            not line and any(k[: len(location)] == location for k in overridden)
-        )
-        where = "--set" if location and is_overridden else f"{name}{line}"
-        problems.extend(f"{where}: {key + ': ' if key else ''}{part}" for part in message.split("\n"))
-    if len(errors) > _MAX_PROBLEMS:
-        problems.append(f"{name}: and {len(errors) - _MAX_PROBLEMS} more problems")
-    return problems
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)[:60]
-    # Python refuses to write integers of thousands of digits, and tables nested too deeply.
-    except (ValueError, RecursionError):
-        return "too large to show"
-
-
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    kind: Any = StageConfig
-    for part in location:
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        kinds = [
-            k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)
-        ]
-        if not kinds:
-            return []
-        kind = kinds[0]
-    return list(kind.model_fields)
-
-
-def _line_of(location: tuple[Any, ...], text: str) -> str:
-    """` line 12` for a key that the file's text holds, or nothing."""
-    if not location:
-        return ""
-    section, key = "", str(location[-1])
-    wanted = str(location[0]) if len(location) > 1 else ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            section = header[1].strip()
-        elif section == wanted and re.match(rf"\s*{re.escape(key)}\s*=", line):
-            return f" line {number}"
-    return ""
-
-
-def _did_you_mean(word: str, known: Any, lead: str = "") -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"{lead} Did you mean {near[0]}?" if near else ""

@@ -288,11 +288,11 @@ class _Trainer:
             case SetLearningRate(learning_rate=rate) if math.isfinite(rate) and 0 <= rate <= 1:
                 base = self._rate() / self._multiplier()
                 if base > 0:
-                    yield self._change_rate(rate / base)
+                    yield self._change_rate_by_hand(rate / base)
                 else:
                     yield Warned(message="The schedule's rate is zero here; it cannot be set in proportion.")
             case ScaleLearningRate(factor=factor) if math.isfinite(factor) and 0 < factor <= 1000:
-                yield self._change_rate(self._multiplier() * factor)
+                yield self._change_rate_by_hand(self._multiplier() * factor)
             case SetLearningRate() | ScaleLearningRate():
                 yield Warned(message=f"A rate was asked for that cannot be: {command}.")
             case SaveNow() if self.work.state.step and self.work.saved_step != self.work.state.step:
@@ -324,6 +324,11 @@ class _Trainer:
         """The rate of the next update."""
         step = min(self.work.state.step + 1, self.work.steps)
         return scheduled_rate(self.work.config.optim, step, self.work.steps) * self._multiplier()
+
+    def _change_rate_by_hand(self, multiplier: float) -> Event:
+        # Whoever sets the rate now means it to hold, also against a change that an earlier process made later on.
+        self.work.changes_to_come.clear()
+        return self._change_rate(multiplier)
 
     def _change_rate(self, multiplier: float) -> Event:
         before = self._rate()

@@ -82,11 +82,20 @@ class Workbench:
         self.state.rate_changes = [
             change for change in self.state.rate_changes if change[0] <= self.state.step
         ]
-        self.changes_to_come = [
-            (event.step, event.multiplier)
-            for event in self.run.present_events()
-            if isinstance(event, LearningRateChanged) and event.step > self.state.step
-        ]
+        self.changes_to_come = [change for change in self._logged_changes() if change[0] > self.state.step]
+
+    def _logged_changes(self) -> list[tuple[int, float]]:
+        """(step, multiplier) of every rate change that still holds, whichever process made it.
+
+        A change takes back those already noted for the same or later steps; one that a resumed process has only
+        made again takes back nothing.
+        """
+        changes: list[tuple[int, float]] = []
+        for event in self.run.events():
+            if isinstance(event, LearningRateChanged) and (event.step, event.multiplier) not in changes:
+                changes = [change for change in changes if change[0] < event.step]
+                changes.append((event.step, event.multiplier))
+        return changes
 
     def _tokenizer(self, parent: Path | None) -> Tokenizer:
         if (self.run.folder / "tokenizer.json").is_file():

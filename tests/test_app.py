@@ -136,7 +136,9 @@ async def test_keys_go_to_tabs_and_focus_is_never_lost(tmp_path: Path) -> None:
             await pilot.pause()
             assert app.pane is not None and app.pane.id == name
             assert app.query_one(HeaderBar).active == name
-            await until(pilot, lambda: app.focused is not None and app.pane in app.focused.ancestors_with_self)
+            await until(
+                pilot, lambda: app.focused is not None and app.pane in app.focused.ancestors_with_self
+            )
             await pilot.press("escape")
             assert app.is_running
         await pilot.click(HeaderBar, offset=(10, 0))
@@ -289,8 +291,7 @@ async def test_a_run_of_another_process_is_watched_and_commanded(tmp_path: Path)
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(told(run)[-1], Stop))
             run.append(ended("stopped"))
-            await until(pilot, lambda: not pane.is_live)
-            assert app.query_one(HeaderBar).status == "○ idle"
+            await until(pilot, lambda: not pane.is_live and app.query_one(HeaderBar).status == "○ idle")
 
 
 async def test_the_rate_panel_sets_a_typed_rate_and_refuses_nonsense(tmp_path: Path) -> None:
@@ -389,9 +390,9 @@ async def test_the_preset_can_be_changed(tmp_path: Path) -> None:
         form = app.stage_pane("pretrain").query_one(SettingsForm)
         await until(pilot, lambda: form.is_filled)
         form.post_message(SettingsForm.PresetChosen("smoke"))
-        await until(pilot, lambda: form.preset == "smoke")
-        config = app.stage_pane("finetune").config
-        assert app.preset == "smoke" and config is not None and config.preset == "smoke"
+        panes = [app.stage_pane(stage) for stage in STAGES]
+        await until(pilot, lambda: all(pane.config and pane.config.preset == "smoke" for pane in panes))
+        assert app.preset == form.preset == "smoke"
 
 
 # ---------------------------------------------------------------- training
@@ -436,7 +437,9 @@ async def test_quitting_while_training_asks_then_saves(tmp_path: Path) -> None:
 async def test_a_start_that_fails_ends_in_a_dialog(tmp_path: Path) -> None:
     """The dialog names the culprit; a defect's traceback stands in a file, not on the screen."""
     async with opened(tmp_path, "smoke") as (app, pilot):
-        app._begin(StageRequest("pretrain", "smoke", None, ("data.source=files", "data.path=/nowhere/at/all")))
+        app._begin(
+            StageRequest("pretrain", "smoke", None, ("data.source=files", "data.path=/nowhere/at/all"))
+        )
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog), 60)
         await pilot.pause()
         assert "nowhere" in drawn(app) and "Traceback" not in drawn(app)
@@ -458,7 +461,11 @@ def in_terminal(root: Path, number: signal.Signals) -> tuple[int, bytes]:
     )
     environment: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(root)], stdin=follower, stdout=follower, stderr=follower, env=environment
+        [sys.executable, "-c", code, str(root)],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment,
     )
     os.close(follower)
     written, is_sent, last = b"", False, time.monotonic() + 30

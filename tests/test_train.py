@@ -135,6 +135,22 @@ def test_a_rate_change_after_the_last_checkpoint_survives_a_kill(store: Runs) ->
     assert losses(cut) == losses(whole)
 
 
+def test_a_rate_change_survives_two_kills_before_the_next_checkpoint(store: Runs) -> None:
+    whole, cut = launch(store), launch(store)
+    go(whole, {16: [SetLearningRate(learning_rate=1e-4)]})
+    script = Script()
+    for event in train(cut.config, cut, script):
+        if isinstance(event, TrainMeasured) and event.step == 16:
+            script.waiting.append(SetLearningRate(learning_rate=1e-4))
+        if isinstance(event, TrainMeasured) and event.step == 19:
+            break
+    for event in train(cut.config, cut, Script()):
+        if isinstance(event, TrainMeasured) and event.step == 15:
+            break
+    go(cut)
+    assert losses(cut) == losses(whole)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -184,7 +200,23 @@ def test_accumulated_gradient_equals_the_big_batch(store: Runs) -> None:
     from core.tokenizer import Tokenizer
 
     draw = random.Random(1)
-    words = "ball bat base run pitch throw catch the a of over under first second third".split()
+    words = [
+        "ball",
+        "bat",
+        "base",
+        "run",
+        "pitch",
+        "throw",
+        "catch",
+        "the",
+        "a",
+        "of",
+        "over",
+        "under",
+        "first",
+        "second",
+        "third",
+    ]
     rows = [
         {"question": " ".join(draw.choices(words, k=draw.randint(2, 25))) + f" {i}?",
          "answer": " ".join(draw.choices(words, k=draw.randint(1, 60)))}

@@ -107,7 +107,7 @@ class LossLine(Widget):
 
 
 def _loss_parts(state: RunState, width: int) -> list[Content]:
-    word = state.state
+    word = clean_line(state.state, 20)
     parts = [Content(f"{state_glyph(word)} {word}{_silence(state)}").stylize("bold")]
     if now := state.validated:
         before = state.validated_before

@@ -87,12 +87,12 @@ class SettingsForm(Vertical):
         self.preset, self.parent_name = preset, NEWEST
         with self.prevent(Select.Changed):
             chooser = self.query_one("#form-preset", Select)
-            chooser.set_options((name, name) for name in presets)
+            chooser.set_options((Content(clean_line(name, 40)), name) for name in presets)
             if preset in presets:
                 chooser.value = preset
             parent = self.query_one("#form-parent", Select)
             parent.display = self.query_one("#form-parent-label").display = parents is not None
-            parent.set_options([("newest finished", NEWEST), *((name, name) for name in parents or [])])
+            parent.set_options([("newest finished", NEWEST), *((Content(clean_line(name, 60)), name) for name in parents or [])])
             parent.value = NEWEST
         rows = self.query_one("#form-rows", VerticalScroll)
         await rows.remove_children()
