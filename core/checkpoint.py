@@ -4,6 +4,7 @@ A folder `step-0001200/` holds `model.safetensors`, `optimizer.safetensors`, `st
 `MANIFEST.json`, which names each with its size and SHA-256. safetensors has no checksum of its own.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,8 +120,10 @@ def prune(run: Run, keep_last: int) -> None:
             folder = run.checkpoint_folder(step)
             # Renamed first: a folder half removed must not look like a checkpoint.
             doomed = folder.with_name(f"{_SAVING}{folder.name}")
-            folder.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            # An old checkpoint that cannot go is no reason to end a run.
+            with contextlib.suppress(OSError):
+                folder.rename(doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
 
 
 def best_step(run: Run) -> int | None:
@@ -192,7 +195,8 @@ def newest_good(run: Run, set_aside: Callable[[Path, str], None]) -> Weights | N
         except CheckpointError as error:
             aside = folder.with_name(f"{_SET_ASIDE}{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
+            with contextlib.suppress(OSError):
+                folder.rename(aside)
             set_aside(aside, error.what)
     return None
 

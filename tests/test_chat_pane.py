@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -278,6 +279,18 @@ async def test_hostile_text_is_only_text(open_tab: Any, runs: Any, monkeypatch: 
         assert app.copied.endswith("ok") and "\x1b" not in app.copied
 
 
+async def test_pasted_text_is_clean_and_keeps_its_lines(open_tab: Any, runs: Any, script: Script) -> None:
+    """What is pasted loses its control characters before it is drawn; Ctrl+J makes a line by hand."""
+    runs.add_pair()
+    async with open_tab(ChatPane).run_test(size=(80, 24)) as pilot:
+        app = await ready(pilot)
+        app.tab.box.post_message(Paste("one\r\ntwo\x1b[2J\u202e"))
+        await app.until(pilot, lambda: app.tab.box.text)
+        await pilot.press("ctrl+j", "3", "enter")
+        await app.until(pilot, lambda: len(script.asked) == 2)
+        assert script.asked[0][1] == [("user", "one\ntwo␛[2J\n3")]
+
+
 async def test_scroll_is_not_stolen(open_tab: Any, runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text follows its end while the user is there, and stays put once the user has scrolled up."""
     runs.add_pair()
@@ -327,7 +340,7 @@ async def test_sampling_form_checks_and_takes(open_tab: Any, runs: Any, script: 
     runs.add_pair()
     async with open_tab(ChatPane).run_test(size=(60, 20)) as pilot:
         app = await ready(pilot)
-        await pilot.press("escape", "t")
+        await pilot.click("#chat-sampling")
         await app.until(pilot, lambda: isinstance(app.screen, SamplingForm))
         await pilot.pause()
         await pilot.press("end", *["backspace"] * 5, *"99", "enter")

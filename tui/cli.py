@@ -184,10 +184,13 @@ def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
     import traceback
 
     from core.events import RunEnded, Stop
+    from core.runs import Follower
     from core.train import train as events_of
     from tui import plain
 
     codes = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+    # Read from here on: a signal may ask for the end before the training listens.
+    commands = Follower(run.commands_file, from_end=run.events_file.exists()).commands
     earlier = {name: signal.getsignal(getattr(signal, name)) for name in codes if hasattr(signal, name)}
     if earlier.get("SIGHUP") == signal.SIG_IGN:
         del earlier["SIGHUP"]  # started by nohup, to outlive its terminal
@@ -197,7 +200,7 @@ def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
     show = plain.JsonLines() if as_json else plain.Progress(run)
     reason = "failed"
     try:
-        for event in events_of(run.config, run):
+        for event in events_of(run.config, run, commands):
             show.take(event)
             if isinstance(event, RunEnded):
                 reason = event.reason

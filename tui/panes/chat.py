@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, HorizontalGroup, Vertical
 from textual.content import Content
-from textual.events import Resize, Show
+from textual.events import Click, Resize, Show
 from textual.message import Message
 from textual.widgets import Static
 
@@ -31,9 +32,7 @@ class ChatPane(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", tooltip="Stop the answers that are being drawn."),
-        Binding(
-            "escape", "leave_box", "Leave box", tooltip="Leave the prompt box: keys are commands then."
-        ),
+        Binding("escape", "leave_box", "Leave box", tooltip="Leave the prompt box: keys are commands then."),
         Binding("enter", "write", "Write", tooltip="Go to the prompt box."),
         Binding("s", "stop", "Stop", show=False, tooltip="Stop the answers that are being drawn."),
         Binding("n", "start_anew", "New", tooltip="Start a new conversation with both models."),
@@ -108,6 +107,9 @@ class ChatPane(Vertical):
 
     def on_show(self, _event: Show) -> None:
         self._has_come = True
+        # Who types at once must not have the letters taken for commands.
+        if not self.box.disabled and not self.has_focus_within:
+            self.focus_default()
         self.look_for_models()
 
     def look_for_models(self) -> None:
@@ -245,6 +247,7 @@ class ChatPane(Vertical):
         for side in self.sides.values():
             side.stop()
 
+    @on(Click, "#chat-sampling")
     def action_sampling(self) -> None:
         """Change how answers are drawn."""
 
@@ -298,6 +301,7 @@ class ChatPane(Vertical):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing, or are typed now, are neither bound nor shown."""
+        del parameters
         if isinstance(self.app.focused, PromptBox) and action not in ("stop", "leave_box", "other_side"):
             return False
         match action:
@@ -323,6 +327,7 @@ class ChatPane(Vertical):
 
     def on_resize(self, _event: Resize) -> None:
         self._lay_out()
+        self._show_sampling()
 
     def _lay_out(self) -> None:
         """Side by side, one above the other, or one at a time."""
@@ -339,7 +344,8 @@ class ChatPane(Vertical):
         self.refresh_bindings()
 
     def _show_sampling(self) -> None:
-        self.query_one("#chat-sampling", Static).update(Content(self.sampling.in_words()))
+        hint = "   t changes it" if self.size.width >= STACKED_COLUMNS else ""
+        self.query_one("#chat-sampling", Static).update(Content(self.sampling.in_words() + hint))
 
     def _show_placeholder(self) -> None:
         count = sum(side.model is not None for side in self.sides.values())

@@ -100,8 +100,8 @@ class EvalPane(Vertical):
         yield Static(id="eval-standing")
         with ScrollableContainer(id="eval-body"):
             yield Static(id="eval-verdicts")
-            yield Static(id="eval-table")
             yield BarChart(id="eval-bars")
+            yield Static(id="eval-table")
             yield Static(id="eval-questions")
         with HorizontalGroup(id="eval-buttons"):
             yield Button("Evaluate", id="eval-start", variant="primary", compact=True)
@@ -271,7 +271,8 @@ class EvalPane(Vertical):
         self.app.notify("Copied the report as Markdown.", markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that would do nothing are neither bound nor shown."""
+        """A key that would do nothing is neither bound nor shown."""
+        del parameters
         return self.is_evaluating if action == "stop" else True
 
     def hints(self) -> list[tuple[str, str]]:

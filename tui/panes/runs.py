@@ -4,12 +4,14 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.coordinate import Coordinate
 from textual.events import Resize, Show
 from textual.message import Message
 from textual.widgets import DataTable, Static
@@ -32,7 +34,9 @@ class RunTable(DataTable[Text]):
     """A table of runs, a row each."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", tooltip="Show the run under the cursor in its stage's tab."),
+        Binding(
+            "enter", "select_cursor", "Open", tooltip="Show the run under the cursor in its stage's tab."
+        ),
     ]
 
 
@@ -67,6 +71,8 @@ class RunsPane(Vertical):
         self._lister: Lister | None = None
         self._is_looking = threading.Lock()
         self._shown: list[tuple[str, ...]] = []
+        self._frame: tuple[list[int], list[Run]] | None = None
+        """The table's widths and runs; while they stay, single cells are changed."""
         self._is_wide = False
         self._has_come = False
 
@@ -78,9 +84,7 @@ class RunsPane(Vertical):
 
     def on_mount(self) -> None:
         self._lister = Lister(self._app.store)
-        self._set_columns()
         self.query_one("#runs-empty").display = False
-        self.query_one("#runs-details").can_focus = False
         self.set_interval(REFRESH_S, self._refresh_if_seen)
 
     @property
@@ -148,32 +152,43 @@ class RunsPane(Vertical):
         if self._is_wide != (self.size.width >= WIDE_COLUMNS):
             self._is_wide = not self._is_wide
             row = self.row
-            self._set_columns()
             self._show_rows(row.run if row else None)
-
-    def _set_columns(self) -> None:
-        self.table.clear(columns=True)
-        self._shown = []
-        for name in _COLUMNS:
-            self.table.add_column(Text(f"{name} "), key=name)
 
     def _show_rows(self, chosen: Run | None) -> None:
         """Bring the table up to date; the cursor stays on its run, wherever that has moved."""
         cells = [self._cells(row) for row in self.rows]
-        table = self.table
-        if [line[:2] for line in cells] != [line[:2] for line in self._shown]:
-            scroll = table.scroll_offset
-            table.clear()
-            for line in cells:
-                table.add_row(*(Text(f"{cell} ") for cell in line))
-            at = next((i for i, row in enumerate(self.rows) if row.run == chosen), 0)
-            table.move_cursor(row=at, scroll=False)
-            table.scroll_to(*scroll, animate=False)
-        else:
+        # Widths are given: the table's own measuring can come too late for the first picture.
+        widths = [max(map(cell_len, column)) + 1 for column in zip(_COLUMNS, *cells, strict=True)]
+        frame = (widths, [row.run for row in self.rows])
+        if frame == self._frame:
             self._update_cells(cells)
-        self._shown = cells
+        else:
+            self._fill_table(cells, widths, chosen)
+        self._frame, self._shown = frame, cells
+        self._show_emptiness()
+        self._look_closer()
+        self.refresh_bindings()
+
+    def _fill_table(self, cells: list[tuple[str, ...]], widths: list[int], chosen: Run | None) -> None:
+        table, scroll = self.table, self.table.scroll_offset
+        table.clear(columns=True)
+        for name, width in zip(_COLUMNS, widths, strict=True):
+            table.add_column(Text(name), key=name, width=width)
+        for line in cells:
+            table.add_row(*map(Text, line))
+        at = next((i for i, row in enumerate(self.rows) if row.run == chosen), 0)
+        table.move_cursor(row=at, scroll=False)
+        table.scroll_to(*scroll, animate=False)
+
+    def _update_cells(self, cells: list[tuple[str, ...]]) -> None:
+        for at, (line, before) in enumerate(zip(cells, self._shown, strict=True)):
+            for column, (cell, old) in enumerate(zip(line, before, strict=True)):
+                if cell != old:
+                    self.table.update_cell_at(Coordinate(at, column), Text(cell))
+
+    def _show_emptiness(self) -> None:
         has_runs = bool(self.rows)
-        table.display = has_runs
+        self.table.display = has_runs
         self.query_one("#runs-details").display = has_runs
         empty = self.query_one("#runs-empty", Static)
         empty.display = not has_runs
@@ -181,14 +196,6 @@ class RunsPane(Vertical):
         empty.update(
             Content(f"No run yet. Press 1, then Enter, to pretrain.\nRuns will stand under {folder}.")
         )
-        self._look_closer()
-        self.refresh_bindings()
-
-    def _update_cells(self, cells: list[tuple[str, ...]]) -> None:
-        for at, (line, before) in enumerate(zip(cells, self._shown, strict=True)):
-            for column, (cell, old) in enumerate(zip(line, before, strict=True)):
-                if cell != old:
-                    self.table.update_cell_at((at, column), Text(f"{cell} "), update_width=True)  # type: ignore[arg-type]
 
     def _cells(self, row: RunRow) -> tuple[str, ...]:
         run, summary = row.run, row.summary
@@ -276,10 +283,10 @@ def _facts(details: RunDetails) -> list[str]:
     lines = [
         f"{run.name}   {row.state}   preset {row.preset}",
         f"parent       {row.summary.parent or 'none: random weights'}",
+        f"path         {run.folder}",
         f"lineage      {' ← '.join(_short(name) for name in details.lineage)}",
         f"checkpoints  step {steps}   in all {bytes_text(details.bytes_used)}",
         f"last active  {_local_time(row.summary.last_at) or 'never'}",
-        f"path         {run.folder}",
     ]
     if row.summary.message:
         lines.insert(1, f"because      {clean_line(row.summary.message, 300)}")

@@ -17,6 +17,9 @@ from tui.figures import loss_text
 from tui.workers.listing import Lister, RunRow
 
 
+_COLUMNS_WITH_LOSS = 74
+
+
 class RunList(ModalScreen[Run | str | None]):
     """Ends with a run, with NEWEST for the newest pair, or with None where nothing was chosen."""
 
@@ -53,8 +56,8 @@ class RunList(ModalScreen[Run | str | None]):
 
     def on_run_list_listed(self, message: Listed) -> None:
         self.rows = message.rows
-        options = self.query_one(OptionList)
-        options.add_options(Option(Content(_line(row)), id=str(i)) for i, row in enumerate(self.rows))
+        options, width = self.query_one(OptionList), self.size.width
+        options.add_options(Option(Content(_line(row, width)), id=str(i)) for i, row in enumerate(self.rows))
         if not self.rows:
             options.add_option(Option(Content("No run has a checkpoint yet."), disabled=True))
 
@@ -65,8 +68,9 @@ class RunList(ModalScreen[Run | str | None]):
         )
 
 
-def _line(row: RunRow) -> str:
+def _line(row: RunRow, width: int) -> str:
+    """The run on one line: name, state, step, and its validation loss where there is room."""
     validation = row.summary.validation_loss
-    loss = "" if validation is None else f"val {loss_text(validation)}"
-    name, state = clean_line(row.run.short_name, 24), clean_line(row.state, 13)
-    return f"{name:<24} {state:<13} step {row.checkpoint_steps[-1]:<6} {loss}"
+    loss = "" if validation is None or width < _COLUMNS_WITH_LOSS else f"val {loss_text(validation)}"
+    name, state = clean_line(row.run.short_name, 22), clean_line(row.state, 13)
+    return f"{name:<22} {state:<13} step {row.checkpoint_steps[-1]:<7} {loss}".rstrip()

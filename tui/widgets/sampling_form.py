@@ -17,10 +17,10 @@ from tui.workers.reply import SamplingChoice
 _MAX_SEED = 2**31 - 1
 Number = Callable[[str], float]
 _FIELDS: dict[str, tuple[str, Number, float, float, str]] = {
-    "temperature": ("temperature", float, 0, 10, "0: always the likeliest token"),
-    "top_k": ("top-k", int, 0, 10**6, "of so many likeliest tokens; 0: of all"),
-    "top_p": ("top-p", float, 0.01, 1, "of the likeliest with this share; 1: of all"),
-    "seed": ("seed", int, 0, _MAX_SEED, "the same seed, the same answer"),
+    "temperature": ("temperature", float, 0, 10, "0: always the likeliest"),
+    "top_k": ("top-k", int, 0, 10**6, "so many likeliest; 0: all"),
+    "top_p": ("top-p", float, 0.01, 1, "likeliest share; 1: all"),
+    "seed": ("seed", int, 0, _MAX_SEED, "same seed, same answer"),
     "max_tokens": ("longest", int, 1, 4096, "tokens at most"),
 }
 
