@@ -1,5 +1,6 @@
 """The chat: two sides that cannot be confused, answers as they come, text that cannot do harm."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -333,6 +334,22 @@ async def test_layout_follows_the_size(
         await pilot.pause()
         assert side(app, "right").display
         assert side(app, "left").display is (visible == 2)
+
+
+async def test_resizing_while_answers_come(open_tab: Any, runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any sizes, one after the other, in the middle of an answer: no exception, and the whole answer at the end."""
+    words = [f"word {i} " for i in range(80)]
+    monkeypatch.setattr(reply, "stream_reply", Script(words))
+    runs.add_pair()
+    sizes = random.Random(7)
+    async with open_tab(ChatPane).run_test(size=(80, 24)) as pilot:
+        app = await ready(pilot)
+        app.tab.box.fill("Count")
+        await pilot.press("enter")
+        for _ in range(20):
+            await pilot.resize_terminal(sizes.randint(10, 170), sizes.randint(4, 50))
+        await app.until(pilot, lambda: not app.tab.is_answering)
+        assert side(app, "left").last_reply == side(app, "right").last_reply == "".join(words)
 
 
 async def test_sampling_form_checks_and_takes(open_tab: Any, runs: Any, script: Script) -> None:

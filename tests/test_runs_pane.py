@@ -25,14 +25,18 @@ def facts(app: Any) -> str:
     return str(app.query_one("#runs-facts", Static).visual)
 
 
-async def test_empty_root_says_what_to_press(open_tab: Any) -> None:
-    """Without a run the tab names the key that makes one, and its own keys do no harm."""
+async def test_empty_root_says_what_to_press(open_tab: Any, runs: Any) -> None:
+    """An empty tab names the key that makes a run; its own keys do no harm; the first run takes the focus."""
     async with open_tab(RunsPane).run_test(size=(80, 24)) as pilot:
         app: Any = pilot.app
         await app.until(pilot, lambda: "Press 1, then Enter, to pretrain." in app.drawn())
         for action in ("open_run", "resume_run", "copy_name"):
             await app.run_action(action, app.tab)
         assert app.noted == [] and app.copied == ""
+        runs.add("pretrain")
+        app.tab.look()
+        await ready(pilot, 1)
+        assert app.tab.table.has_focus
 
 
 async def test_every_run_is_listed_newest_first(open_tab: Any, runs: Any) -> None:

@@ -26,7 +26,6 @@ from tui.messages import (
     StartStage,
     StopOwnRun,
 )
-from tui.panes.stage import StagePane
 from tui.terminal import screen_on_own_descriptor
 from tui.trainer import Trainer
 from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
@@ -83,6 +82,8 @@ class BbtuiApp(Frame):
     # ------------------------------------------------------------ runs under the root
 
     def on_runs_found(self, message: RunsFound) -> None:
+        if not self.stands:
+            return
         self.finished_stages = frozenset(stage for stage, found in message.runs.items() if found.has_finished)
         self.stage_states = {
             stage: "completed" if found.has_finished else found.state for stage, found in message.runs.items()
@@ -98,7 +99,7 @@ class BbtuiApp(Frame):
                 first_live = first_live or stage
             elif pane.state is None:
                 pane.show_run(found.run)
-        for pane in self._switcher.query(StagePane):
+        for pane in self.stage_panes:
             pane.show_all()
         if first_live:
             self.notify(f"{stage_title(first_live, self.domain)} is being trained by another process.")
@@ -120,7 +121,7 @@ class BbtuiApp(Frame):
         self.domain = self._read_domain()
         self.screen_stack[0].query_one(HeaderBar).show(tabs=self.tabs())
         self._finder.look_now()
-        for pane in self._switcher.query(StagePane):
+        for pane in self.stage_panes:
             await pane.preset_changed()
 
     def _read_domain(self) -> str:
@@ -179,6 +180,8 @@ class BbtuiApp(Frame):
 
     @on(RunOpened)
     def _run_opened(self, message: RunOpened) -> None:
+        if not self.stands:
+            return
         pane = self.stage_pane(message.run.stage)
         if not pane.is_following(message.run):
             pane.show_run(message.run, is_own=True)
@@ -232,13 +235,15 @@ class BbtuiApp(Frame):
 
     def _training_over(self, stage: str) -> None:
         self.trainer.ended()
+        if not self.stands:
+            return
         self.stage_pane(stage).own_run_ended()
         self._finder.look_now()
 
     @on(StartQuickstart)
     def action_quickstart(self) -> None:
         """All four stages, one after the other, then the chat."""
-        if not self._switcher.query("#runs") or self._is_refused(STAGES[0]):
+        if len(self.stage_panes) < len(STAGES) or self._is_refused(STAGES[0]):
             return
         stage = self.trainer.start_all(self.preset)
         self._show_starting(StageRequest(stage))

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.events import Resize
+from textual.geometry import Size
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
@@ -30,10 +31,8 @@ from tui.settings import Choices
 from tui.widgets.dialogs import TextScreen
 from tui.widgets.header_bar import HeaderBar, Tab
 from tui.widgets.hint_bar import Hint, HintBar
-from tui.widgets.stage_rail import StageRail
 
 _SMALLEST = (40, 12)
-_LOW_ROWS = 22
 _NOTICE_CHARACTERS = 100
 OTHER_TABS = ("chat", "eval", "runs")
 
@@ -67,6 +66,7 @@ class Frame(App[None]):
         self.stage_states: dict[str, str] = {}
         """Each stage's state as its newest run has it; the tabs know better about live ones."""
         self._pictures_folder = data_folder(root)
+        self._is_composed = False
         self._tab_to_show = ""
         """A tab asked for before it was mounted."""
 
@@ -98,6 +98,8 @@ class Frame(App[None]):
             self.theme = theme
         self.theme_changed_signal.subscribe(self, lambda theme: self.choices.keep("theme", theme.name))
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self._show_hints())
+        self._is_composed = True
+        self._fit(self.size)
         self.stage_pane(STAGES[0]).focus_default()
         # The first picture stands before the other tabs are built.
         self.call_after_refresh(self._mount_other_panes)
@@ -121,6 +123,11 @@ class Frame(App[None]):
         """Called once, when every tab is there."""
 
     @property
+    def stands(self) -> bool:
+        """Whether the frame is on the screen: messages still arrive while the app closes."""
+        return self._is_composed and bool(self.screen_stack)
+
+    @property
     def _switcher(self) -> ContentSwitcher:
         return self.screen_stack[0].query_one("#panes", ContentSwitcher)
 
@@ -129,21 +136,29 @@ class Frame(App[None]):
         """The visible tab's pane."""
         return self._switcher.visible_content
 
+    @property
+    def stage_panes(self) -> list[StagePane]:
+        """The training tabs that are mounted. Found without a walk through all widgets: it is asked often."""
+        return [pane for pane in self._switcher.children if isinstance(pane, StagePane) and pane.is_mounted]
+
     def stage_pane(self, stage: str) -> StagePane:
-        return self._switcher.query_one(f"#{stage}", StagePane)
+        return next(pane for pane in self.stage_panes if pane.stage == stage)
 
     def on_resize(self, event: Resize) -> None:
-        is_small = event.size.width < _SMALLEST[0] or event.size.height < _SMALLEST[1]
-        screen = self.screen_stack[0]
-        screen.set_class(is_small, "-too-small")
-        screen.set_class(event.size.height < 22, "-low")
+        if self.stands:
+            self._fit(event.size)
+
+    def _fit(self, size: Size) -> None:
+        is_small = size.width < _SMALLEST[0] or size.height < _SMALLEST[1]
+        # Not by a class of the screen: that would have every widget of every tab styled anew.
+        self.screen_stack[0].query_one("#too-small").display = is_small
         self._show_hints()
 
     # ------------------------------------------------------------ tabs, header, footer
 
     def action_tab(self, name: str) -> None:
         """Show a tab and put the focus into it."""
-        if not self._switcher.query(f"#{name}"):
+        if all(pane.id != name for pane in self._switcher.children):
             self._tab_to_show = name
             return
         self._switcher.current = name
@@ -151,7 +166,7 @@ class Frame(App[None]):
         self.call_after_refresh(self._focus_pane)
 
     def _focus_pane(self) -> None:
-        pane = self.pane
+        pane = self.pane if self.stands else None
         if pane is None or len(self.screen_stack) > 1:
             return
         if self.focused is not None and pane in self.focused.ancestors_with_self:
@@ -177,7 +192,7 @@ class Frame(App[None]):
 
     def _show_hints(self) -> None:
         screen = self.screen_stack[0]
-        if not screen.query("#hints"):
+        if not self.stands:
             return
         pane = self.pane
         hints = pane.hints() if isinstance(pane, StagePane) else list(self._hints_of_bindings())
@@ -194,23 +209,28 @@ class Frame(App[None]):
             yield binding.key, binding.description.lower()
 
     def _tick(self) -> None:
-        """Once a second: clocks that run go on. Nothing happens while nothing is training."""
-        if any(pane.is_live for pane in self.query(StagePane)):
+        """Once a second: clocks that run go on. Hardly anything happens while nothing is training."""
+        if not self.stands:
+            return
+        self._keep_focus(self.screen_stack[0].focused)
+        if any(pane.is_live for pane in self.stage_panes):
             self._show_status()
             if isinstance(self.pane, StagePane) and self.pane.is_live:
                 self.pane.show_all()
 
     @on(StageChanged)
     def _show_status(self) -> None:
-        panes = list(self._switcher.query(StagePane))
+        if not self.stands:
+            return
+        panes = self.stage_panes
         states = dict(self.stage_states)
         live = None
         for pane in panes:
             if pane.is_live:
                 states[pane.stage] = pane.word
                 live = live or pane
-        for rail in self._switcher.query(StageRail):
-            rail.show(states)
+        for pane in panes:
+            pane.controls.rail.show(states)
         if live is None:
             status = "○ idle"
         else:

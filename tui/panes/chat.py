@@ -315,16 +315,6 @@ class ChatPane(Vertical):
 
     # ------------------------------------------------------------ showing
 
-    def hints(self) -> list[tuple[str, str]]:
-        """Keys and words for the footer, the most useful first."""
-        if self.is_answering:
-            return [("escape", "stop"), ("ctrl+o", "other side")]
-        if self.box.has_focus:
-            return [("enter", "ask"), ("up", "edit last"), ("escape", "leave the box for more keys")]
-        first = [] if self.box.disabled else [("enter", "write")]
-        again = [("y", "copy"), ("g", "again"), ("n", "new")] if self._last_prompt else []
-        return [*first, *again, ("m", "model"), ("t", "sampling"), ("o", "other side")][:5]
-
     def on_resize(self, _event: Resize) -> None:
         self._lay_out()
         self._show_sampling()

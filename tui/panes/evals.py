@@ -275,13 +275,6 @@ class EvalPane(Vertical):
         del parameters
         return self.is_evaluating if action == "stop" else True
 
-    def hints(self) -> list[tuple[str, str]]:
-        """Keys and words for the footer, the most useful first."""
-        if self.is_evaluating:
-            return [("escape", "stop"), ("down", "scroll")]
-        first = [("enter", "evaluate"), ("a", "add QA file")]
-        return [*first, ("y", "copy"), ("down", "questions")] if self.report else first
-
     def _show_all(self) -> None:
         domain = self._app.domain
         report = self.report

@@ -105,14 +105,6 @@ class RunsPane(Vertical):
         """Put the focus on the table, where Enter opens a run."""
         self.table.focus()
 
-    def hints(self) -> list[tuple[str, str]]:
-        """Keys and words for the footer, the most useful first."""
-        row = self.row
-        if row is None:
-            return []
-        resume = [("r", "resume")] if row.can_resume else []
-        return [("enter", "open"), *resume, ("y", "copy name")]
-
     # ------------------------------------------------------------ looking
 
     def on_show(self, _event: Show) -> None:
@@ -141,10 +133,11 @@ class RunsPane(Vertical):
         before = self.row
         self.rows = message.rows
         self._show_rows(before.run if before else None)
-        if self._has_come and self.is_on_screen:
-            self._has_come = False
+        # The first run to come finds the focus nowhere: an empty tab has nothing to hold it.
+        if self.rows and self.is_on_screen and (self.screen.focused is None or self._has_come):
             if self.screen.focused is None or self.has_focus_within:
                 self.focus_default()
+            self._has_come = False
 
     # ------------------------------------------------------------ showing
 
@@ -254,20 +247,19 @@ class RunsPane(Vertical):
 
     def action_resume_run(self) -> None:
         """Let the app go on with the run."""
-        row = self._row_or_notice()
-        if row is None:
-            return
-        if row.can_resume:
+        if row := self._row_or_notice():
             self.post_message(ResumeRun(row.run))
-        else:
-            words = f"{row.run.short_name} is {row.summary.state}: there is nothing to resume."
-            self.app.notify(clean_line(words, 150), severity="warning", markup=False)
 
     def action_copy_name(self) -> None:
         """Copy the run's name, and say so."""
         if row := self._row_or_notice():
             self.app.copy_to_clipboard(clean_line(row.run.name))
             self.app.notify(clean_line(f"Copied {row.run.name}.", 150), markup=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Resuming is offered only for a run that is unfinished."""
+        del parameters
+        return not (action == "resume_run" and self.row and not self.row.can_resume)
 
     def _row_or_notice(self) -> RunRow | None:
         if self.row is None:

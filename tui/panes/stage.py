@@ -17,8 +17,7 @@ from tui.messages import ResumeRun, StartQuickstart, StartStage, StopOwnRun
 from tui.panes.stage_view import StageView
 from tui.panes.stage_words import missing_words
 from tui.widgets.dialogs import RatePanel, error_dialog, stop_dialog
-from tui.widgets.loss_chart import LossChart
-from tui.widgets.run_lines import SampleBox, summary_of, view_words
+from tui.widgets.run_lines import summary_of, view_words
 from tui.widgets.settings_form import SettingsForm
 
 _PARENTS_OFFERED = 30
@@ -171,7 +170,7 @@ class StagePane(StageView):
 
     def _look(self, view: View) -> None:
         self.view = view
-        self.query_one(LossChart).look(view)
+        self.chart.look(view)
         self.show_all()
         self.notify(view_words(view).partition("y: ")[2].capitalize())
 
@@ -187,7 +186,7 @@ class StagePane(StageView):
         )
 
     def action_copy(self) -> None:
-        sample = self.query_one(SampleBox)
+        sample = self.sample
         if sample.has_focus:
             self.app.copy_to_clipboard(sample.text)
             self.notify("Sample copied.")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tui.app import BbtuiApp
 
 _REFRESHES_PER_S = 4
+_ROWS_FOR_TWO_SAMPLE_LINES = 20
 
 
 class StageView(Vertical, can_focus=True):
@@ -47,16 +48,25 @@ class StageView(Vertical, can_focus=True):
         self._follower: RunFollower | None = None
         self._timer: Timer | None = None
 
+        # Held here, since events still arrive while the app takes its widgets down.
+        self.facts = FactsLine(id="facts")
+        self.losses = LossLine(id="losses")
+        self.chart = LossChart(id="chart")
+        self.progress = ProgressStrip(id="progress")
+        self.figures = Static(id="figures", markup=False)
+        self.sample = SampleBox(id="sample")
+        self.controls = ControlBar(stage, id="controls")
+
     def compose(self) -> ComposeResult:
-        yield FactsLine(id="facts")
-        yield LossLine(id="losses")
+        yield self.facts
+        yield self.losses
         with ContentSwitcher(initial="chart", id="body"):
-            yield LossChart(id="chart")
+            yield self.chart
             yield SettingsForm(self.stage, self._app.store.root, id="settings")
-        yield ProgressStrip(id="progress")
-        yield Static(id="figures", markup=False)
-        yield SampleBox(id="sample")
-        yield ControlBar(self.stage, id="controls")
+        yield self.progress
+        yield self.figures
+        yield self.sample
+        yield self.controls
 
     def on_mount(self) -> None:
         self.load_config()
@@ -163,7 +173,7 @@ class StageView(Vertical, can_focus=True):
         if self._timer:
             self._timer.stop()
             self._timer = None
-        if not self.is_attached or not self.query("#button-rate"):
+        if not self.is_mounted or not self.is_attached:
             return
         self.post_message(StageChanged(self.stage))
         if self.region.area == 0:
@@ -171,19 +181,20 @@ class StageView(Vertical, can_focus=True):
         state, finished, domain = self.state, self._app.finished_stages, self._app.domain
         has_run = state is not None and state.started is not None
         planned = facts_of_config(self.config) if self.config else []
-        self.query_one(FactsLine).show(facts_of_run(state, self.is_own) if state else planned)
+        self.facts.show(facts_of_run(state, self.is_own) if state else planned)
         missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
         notice = self.starting if has_run else ""
-        self.query_one(LossLine).show(state if has_run else None, self.view, notice)
+        self.losses.show(state if has_run else None, self.view, notice)
         waiting = "Waiting for the first step." if has_run else ""
         empty = self.starting or waiting or empty_words(self.stage, finished, domain)
-        self.query_one(LossChart).show(state.series if state else None, empty)
-        self.query_one(ProgressStrip).show(state)
+        self.chart.show(state.series if state else None, empty)
+        self.progress.show(state)
         figures = figures_line(state, self.size.width) if state else ""
-        self.query_one("#figures", Static).update(Content(figures))
-        self.query_one(SampleBox).show(state.sample if state else None)
-        self.query_one("#progress").display = has_run
-        self.query_one("#figures").display = bool(figures)
+        self.figures.update(Content(figures))
+        self.sample.show(state.sample if state else None)
+        self.sample.styles.height = 2 if self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES else 1
+        self.progress.display = has_run
+        self.figures.display = bool(figures)
         self._show_buttons(has_run, missing)
 
     def _show_buttons(self, has_run: bool, missing: str) -> None:
@@ -201,13 +212,13 @@ class StageView(Vertical, can_focus=True):
         labels = {"start": "Start new"} if has_run else {}
         if state and state.is_paused:
             labels["pause"] = "Go on"
-        self.query_one(ControlBar).show(names, labels, primary="" if missing else "start")
+        self.controls.show(names, labels, primary="" if missing else "start")
         if self.screen.focused is None and self._app.pane is self:
             self.focus_default()
 
     def focus_default(self) -> None:
         """Put the focus where Enter does what is most likely wanted."""
-        button = self.query_one(ControlBar).button("pause" if self.is_live else "start")
+        button = self.controls.button("pause" if self.is_live else "start")
         (self if self.starting or not button.display else button).focus()
 
     def hints(self) -> list[tuple[str, str]]:

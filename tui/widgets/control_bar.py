@@ -26,15 +26,17 @@ class ControlBar(HorizontalGroup):
 
     def __init__(self, stage: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.stage = stage
+        self.rail = StageRail(stage)
+        self._buttons = {
+            name: Button(label, name=name, id=f"button-{name}", compact=True) for name, label, _ in _BUTTONS
+        }
 
     def compose(self) -> ComposeResult:
-        yield StageRail(self.stage)
-        for name, label, _ in _BUTTONS:
-            yield Button(label, name=name, id=f"button-{name}", compact=True)
+        yield self.rail
+        yield from self._buttons.values()
 
     def button(self, name: str) -> Button:
-        return self.query_one(f"#button-{name}", Button)
+        return self._buttons[name]
 
     def show(self, names: set[str], labels: dict[str, str], primary: str) -> None:
         """Show the buttons of these names.

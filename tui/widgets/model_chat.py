@@ -21,7 +21,7 @@ from tui.workers.listing import Model
 from tui.workers.reply import AnswerEnded, Heard, SamplingChoice, TextDrawn, Turn, VoiceOpened
 
 CURSOR = "▌"
-_ENDINGS = {"stopped": "stopped", "length": "longest length"}
+_ENDINGS = {"stopped": "stopped", "length": "length limit reached"}
 
 
 class Bubble(HorizontalGroup):
@@ -123,7 +123,7 @@ class ModelChat(Vertical):
         self._show_empty()
 
     def _show_title(self) -> None:
-        self.border_title = Content(self.title_for(self.size.width - 4))
+        self.border_title = Content(self.title_for(self.outer_size.width - 6))
 
     def title_for(self, width: int) -> str:
         """Who this is: run, step, and the beginning of the weights' SHA-256, as wide as there is room."""

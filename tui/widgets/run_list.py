@@ -16,7 +16,6 @@ from tui.clean import clean_line
 from tui.figures import loss_text
 from tui.workers.listing import Lister, RunRow
 
-
 _COLUMNS_WITH_LOSS = 74
 
 

@@ -92,7 +92,12 @@ class SettingsForm(Vertical):
                 chooser.value = preset
             parent = self.query_one("#form-parent", Select)
             parent.display = self.query_one("#form-parent-label").display = parents is not None
-            parent.set_options([("newest finished", NEWEST), *((Content(clean_line(name, 60)), name) for name in parents or [])])
+            parent.set_options(
+                [
+                    ("newest finished", NEWEST),
+                    *((Content(clean_line(name, 60)), name) for name in parents or []),
+                ]
+            )
             parent.value = NEWEST
         rows = self.query_one("#form-rows", VerticalScroll)
         await rows.remove_children()
