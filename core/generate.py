@@ -13,33 +13,8 @@ from core.config import StageConfig
 from core.errors import UsageError
 from core.model import GPT
 from core.runs import Run
+from core.sampling import Sampling
 from core.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is drawn."""
-
-    temperature: float = 0.8
-    """0 takes the likeliest token each time."""
-    top_k: int = 50
-    """Draw from this many likeliest tokens; 0 from all."""
-    top_p: float = 1.0
-    """Draw from the fewest likeliest tokens that hold this much probability; 1 from all."""
-    max_tokens: int = 200
-    seed: int = 7
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 10:
-            raise UsageError(f"temperature: {self.temperature} is not between 0 and 10.")
-        if self.top_k < 0:
-            raise UsageError(f"top-k: {self.top_k} is below 0.")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top-p: {self.top_p} is not above 0 and at most 1.")
-        if self.max_tokens < 1:
-            raise UsageError(f"longest answer: {self.max_tokens} tokens is below 1.")
-        if abs(self.seed) >= 1 << 63:
-            raise UsageError(f"seed: {str(self.seed)[:40]} does not fit into 64 bits.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from core.config import STAGES, Stage, StageConfig, check_stage_name, load_file, to_toml
 from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
+from core.event_log import append_line, last_lines
 from core.events import (
     Command,
     Event,
@@ -27,7 +28,6 @@ from core.events import (
     RunStarted,
     TrainMeasured,
     Validated,
-    command_from_line,
     event_from_line,
     instant_of_line,
 )
@@ -36,7 +36,6 @@ _REFERENCE = re.compile(
     r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]{1,18}))?\Z"
 )
 _STEP_FOLDER = re.compile(r"^step-(\d{7,})$")
-_TAIL_BYTES = 1 << 18
 
 
 def find_root(given: str | Path | None = None) -> Path:
@@ -125,11 +124,11 @@ class Run:
 
     def append(self, event: Event) -> None:
         """Add an event to the log; it stands there, whole, even if the process is killed right after."""
-        _append_line(self.events_file, event.to_line())
+        append_line(self.events_file, event.to_line())
 
     def tell(self, command: Command) -> None:
         """Add a command for whoever trains this run; it is obeyed within one micro-batch."""
-        _append_line(self.commands_file, command.to_line())
+        append_line(self.commands_file, command.to_line())
 
     def events(self) -> Iterator[Event]:
         """Every event of the log, in order, as written; see `present_events` for what still holds."""
@@ -194,7 +193,7 @@ class Run:
 
     def summary(self) -> Summary:
         """State and last figures, read from the end of the log only."""
-        lines = _last_lines(self.events_file)
+        lines = last_lines(self.events_file)
         found: dict[type, Event] = {}
         last_at, closing, holds_to = "", "", math.inf
         for line in reversed(lines):
@@ -256,47 +255,6 @@ class Run:
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / f"step-{step:07d}"
-
-
-class Follower:
-    """Reads what a log has gained since the last read; a line still being written is left for later."""
-
-    def __init__(self, path: Path, from_end: bool = False) -> None:
-        self.path = path
-        self.offset = path.stat().st_size if from_end and path.is_file() else 0
-        self.bad_lines = 0
-
-    def lines(self) -> list[bytes]:
-        """The whole lines that are new."""
-        try:
-            size = self.path.stat().st_size
-            if size < self.offset:  # the file was replaced
-                self.offset = 0
-            if size == self.offset:
-                return []
-            with self.path.open("rb") as log:
-                log.seek(self.offset)
-                block = log.read()
-        except FileNotFoundError:
-            return []
-        whole = block.rfind(b"\n") + 1
-        self.offset += whole
-        return block[:whole].splitlines()
-
-    def events(self) -> list[Event]:
-        """The new events; lines that hold none are counted in `bad_lines`."""
-        return [event for event in map(event_from_line, self._text_lines()) if self._counted(event)]  # type: ignore[misc]
-
-    def commands(self) -> list[Command]:
-        """The new commands; lines that hold none are counted in `bad_lines`."""
-        return [command for command in map(command_from_line, self._text_lines()) if self._counted(command)]  # type: ignore[misc]
-
-    def _text_lines(self) -> list[bytes]:
-        return [line for line in self.lines() if line.strip()]
-
-    def _counted(self, record: object) -> bool:
-        self.bad_lines += record is None
-        return record is not None
 
 
 class Runs:
@@ -412,27 +370,3 @@ def _same_preset(run: Run, preset: str) -> bool:
         return run.config.preset == preset
     except UsageError:
         return False
-
-
-def _append_line(path: Path, line: str) -> None:
-    """One write to a file opened for appending: lines of several writers do not mix."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(handle, line.encode() + b"\n")
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise RetryLaterError(
-            f"Cannot write {path}: {error.strerror}.", "Free disk space, then resume the run."
-        ) from None
-
-
-def _last_lines(path: Path) -> list[bytes]:
-    try:
-        with path.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - _TAIL_BYTES))
-            return log.read().splitlines()
-    except OSError:
-        return []

@@ -10,6 +10,7 @@ from core import generate
 from core.chat_format import render_prompt
 from core.config import StageConfig
 from core.errors import BbtuiError, RunFailedError
+from core.event_log import Follower
 from core.events import (
     Command,
     Event,
@@ -31,7 +32,7 @@ from core.events import (
     Warned,
 )
 from core.optim import scheduled_rate, set_rate
-from core.runs import Follower, Run
+from core.runs import Run
 from core.workbench import Workbench
 
 _PAUSE_LOOK_S = 0.05

@@ -18,6 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from core.config import STAGES, load_stage
+from core.event_log import Follower
 from core.events import (
     Command,
     Event,
@@ -34,7 +35,7 @@ from core.events import (
     TrainMeasured,
     Validated,
 )
-from core.runs import Follower, Run, Runs
+from core.runs import Run, Runs
 from tui.app import BbtuiApp
 from tui.messages import OpenRun
 from tui.panes.stage import StagePane

@@ -13,12 +13,13 @@ from textual.widgets import OptionList, Static
 
 from core.errors import UsageError
 from core.runs import Run
+from core.sampling import Sampling
 from tui.panes.chat import ChatPane
 from tui.widgets.model_chat import Bubble, ModelChat, Transcript
 from tui.widgets.run_list import RunList
 from tui.widgets.sampling_form import SamplingForm
 from tui.workers import reply
-from tui.workers.reply import AnswerEnded, SamplingChoice, TextDrawn, VoiceOpened, joined
+from tui.workers.reply import AnswerEnded, TextDrawn, VoiceOpened, joined
 
 
 class Script:
@@ -27,7 +28,7 @@ class Script:
     def __init__(self, words: list[str], sha256: str = "") -> None:
         self.words = words
         self.sha256 = sha256
-        self.asked: list[tuple[str, list[tuple[str, str]], SamplingChoice]] = []
+        self.asked: list[tuple[str, list[tuple[str, str]], Sampling]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
@@ -36,7 +37,7 @@ class Script:
         run: Run,
         at: str,
         turns: list[tuple[str, str]],
-        sampling: SamplingChoice,
+        sampling: Sampling,
         should_stop: Callable[[], bool],
     ) -> Iterator[reply.Heard]:
         assert at == "last"
@@ -387,7 +388,7 @@ async def test_real_models_answer(open_tab: Any, trained_copy: Path) -> None:
     """Two real models answer the same prompt; their titles bear the hashes of what was loaded."""
     async with open_tab(ChatPane, trained_copy).run_test(size=(120, 30)) as pilot:
         app = await ready(pilot)
-        app.tab.sampling = SamplingChoice(max_tokens=12)
+        app.tab.sampling = Sampling(max_tokens=12)
         await ask(pilot, app, "What is a fastball?")
         await ask(pilot, app, "x" * 10_000)
         for name in ("left", "right"):

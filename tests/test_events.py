@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import events
+from core.event_log import Follower
 from core.events import (
     Command,
     Event,
@@ -28,7 +29,7 @@ from core.events import (
     event_from_line,
     instant_of_line,
 )
-from core.runs import Follower, Run
+from core.runs import Run
 
 KINDS: list[type[Record]] = [
     kind

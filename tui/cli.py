@@ -183,8 +183,8 @@ def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
     """Train the run in this process; returns the exit code. A signal stops it after the last finished step."""
     import traceback
 
+    from core.event_log import Follower
     from core.events import RunEnded, Stop
-    from core.runs import Follower
     from core.train import train as events_of
     from tui import plain
 

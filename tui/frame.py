@@ -134,7 +134,7 @@ class Frame(App[None]):
     @property
     def pane(self) -> Widget | None:
         """The visible tab's pane."""
-        return self._switcher.visible_content
+        return next((pane for pane in self._switcher.children if pane.id == self._switcher.current), None)
 
     @property
     def stage_panes(self) -> list[StagePane]:

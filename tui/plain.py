@@ -64,7 +64,8 @@ class Progress:
                 self._started = event
                 title = stage_title(event.stage, self._run.config.domain)
                 resumed = f", resumed from step {event.resumed_from_step}" if event.resumed_from_step else ""
-                yield f"{title}  {event.run}  {event.parameters / 1e6:.1f}M parameters  {event.device} {event.precision}"
+                size = f"{event.parameters / 1e6:.1f}M parameters"
+                yield f"{title}  {event.run}  {size}  {event.device} {event.precision}"
                 yield f"  {event.steps} steps{resumed}" + (f"  from {event.parent}" if event.parent else "")
             case DataPrepared():
                 yield (

@@ -12,13 +12,13 @@ from textual.message import Message
 from textual.widgets import Static
 
 from core.runs import Run
+from core.sampling import Sampling
 from tui.clean import clean_line
 from tui.widgets.model_chat import ModelChat, Transcript
 from tui.widgets.prompt_box import PromptBox
 from tui.widgets.run_list import RunList
 from tui.widgets.sampling_form import SamplingForm
 from tui.workers.listing import Lister, Model, Models, missing_words, model_of, models_of, role_of
-from tui.workers.reply import SamplingChoice
 
 if TYPE_CHECKING:
     from tui.app import BbtuiApp
@@ -59,7 +59,7 @@ class ChatPane(Vertical):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.sampling = SamplingChoice()
+        self.sampling = Sampling()
         self.models: Models | None = None
         self._chosen: dict[str, Run] = {}
         """Runs that the user picked, by side; the other sides follow the newest pair."""
@@ -251,7 +251,7 @@ class ChatPane(Vertical):
     def action_sampling(self) -> None:
         """Change how answers are drawn."""
 
-        def take(choice: SamplingChoice | None) -> None:
+        def take(choice: Sampling | None) -> None:
             if choice:
                 self.sampling = choice
                 self._show_sampling()

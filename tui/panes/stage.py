@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.widgets import Button, ContentSwitcher
+from textual.widgets import Button
 
 from core.config import PARENT_STAGE, check_stage_name, preset_names
 from core.errors import BbtuiError
@@ -77,14 +77,13 @@ class StagePane(StageView):
         self.post_message(StartQuickstart())
 
     async def action_settings(self) -> None:
-        body = self.query_one("#body", ContentSwitcher)
-        if body.current == "settings":
+        if self.body.current == "settings":
             self.action_chart()
             return
         form = self.query_one(SettingsForm)
         if not form.is_filled or form.preset != self._app.preset:
             await self._fill_form(form)
-        body.current = "settings"
+        self.body.current = "settings"
         self.app.call_after_refresh(form.focus_first)
 
     async def _fill_form(self, form: SettingsForm) -> None:

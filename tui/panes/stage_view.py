@@ -51,6 +51,7 @@ class StageView(Vertical, can_focus=True):
         # Held here, since events still arrive while the app takes its widgets down.
         self.facts = FactsLine(id="facts")
         self.losses = LossLine(id="losses")
+        self.body = ContentSwitcher(initial="chart", id="body")
         self.chart = LossChart(id="chart")
         self.progress = ProgressStrip(id="progress")
         self.figures = Static(id="figures", markup=False)
@@ -60,7 +61,7 @@ class StageView(Vertical, can_focus=True):
     def compose(self) -> ComposeResult:
         yield self.facts
         yield self.losses
-        with ContentSwitcher(initial="chart", id="body"):
+        with self.body:
             yield self.chart
             yield SettingsForm(self.stage, self._app.store.root, id="settings")
         yield self.progress
@@ -223,13 +224,12 @@ class StageView(Vertical, can_focus=True):
 
     def hints(self) -> list[tuple[str, str]]:
         """Keys and words for the footer, the most useful first."""
-        if self.query_one("#body", ContentSwitcher).current == "settings":
+        if self.body.current == "settings":
             return [("escape", "chart"), ("down", "next")]
         return [("s", "stop")] if self.starting else hints_for(self.state, self.is_live)
 
     def show_chart(self) -> None:
         """Go back from the settings to the chart."""
-        body = self.query_one("#body", ContentSwitcher)
-        if body.current != "chart":
-            body.current = "chart"
+        if self.body.current != "chart":
+            self.body.current = "chart"
             self.focus_default()

@@ -14,11 +14,12 @@ from textual.worker import get_current_worker
 
 from core.errors import BbtuiError
 from core.runs import Run
+from core.sampling import Sampling
 from tui.clean import clean, clean_line
 from tui.workers import reply
 from tui.workers.failures import in_words
 from tui.workers.listing import Model
-from tui.workers.reply import AnswerEnded, Heard, SamplingChoice, TextDrawn, Turn, VoiceOpened
+from tui.workers.reply import AnswerEnded, Heard, TextDrawn, Turn, VoiceOpened
 
 CURSOR = "▌"
 _ENDINGS = {"stopped": "stopped", "length": "length limit reached"}
@@ -148,7 +149,7 @@ class ModelChat(Vertical):
 
     # ------------------------------------------------------------ asking
 
-    def ask(self, number: int, prompt: str, sampling: SamplingChoice) -> None:
+    def ask(self, number: int, prompt: str, sampling: Sampling) -> None:
         """Add the prompt to the conversation and draw the answer in a thread of its own.
 
         Args:
@@ -186,7 +187,7 @@ class ModelChat(Vertical):
         return turns
 
     def _listen(
-        self, draw: int, run: Run, turns: list[Turn], sampling: SamplingChoice, stop: threading.Event
+        self, draw: int, run: Run, turns: list[Turn], sampling: Sampling, stop: threading.Event
     ) -> None:
         """Runs in the worker's thread; it reaches the screen by messages only."""
         worker = get_current_worker()

@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from core.sampling import Sampling
 from tui.clean import clean_line
-from tui.workers.reply import SamplingChoice
 
 _MAX_SEED = 2**31 - 1
 Number = Callable[[str], float]
@@ -25,7 +25,7 @@ _FIELDS: dict[str, tuple[str, Number, float, float, str]] = {
 }
 
 
-class SamplingForm(ModalScreen[SamplingChoice | None]):
+class SamplingForm(ModalScreen[Sampling | None]):
     """Ends with the new settings, or with None where nothing changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,7 +34,7 @@ class SamplingForm(ModalScreen[SamplingChoice | None]):
         Binding("down", "app.focus_next", "Down", show=False, tooltip="Go to the setting below."),
     ]
 
-    def __init__(self, choice: SamplingChoice) -> None:
+    def __init__(self, choice: Sampling) -> None:
         super().__init__()
         self.choice = choice
 
@@ -68,7 +68,7 @@ class SamplingForm(ModalScreen[SamplingChoice | None]):
                 self.query_one(".form-problem", Static).update(Content(problem))
                 box.focus()
                 return
-        self.dismiss(SamplingChoice(**values))  # type: ignore[arg-type]
+        self.dismiss(Sampling(**values))  # type: ignore[arg-type]
 
     @on(Button.Pressed, "#back")
     def back(self) -> None:

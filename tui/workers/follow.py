@@ -7,8 +7,9 @@ from datetime import datetime
 import psutil
 from textual.message import Message
 
+from core.event_log import Follower
 from core.events import Event, RunStarted, event_from_line
-from core.runs import Follower, Run
+from core.runs import Run
 from tui.messages import RunEvents, RunLiveness
 
 _READS_PER_S = 10

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.runs import Run
+from core.sampling import Sampling
 
 if TYPE_CHECKING:
     from core.generate import Voice
@@ -19,32 +20,6 @@ JOIN_S = 0.05
 """Pieces are joined for this long: a message a token would cost more than the token."""
 
 _VOICES_KEPT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingChoice:
-    """How the next answers are drawn; the same for both models. Twin of core.generate.Sampling, free of torch."""
-
-    temperature: float = 0.8
-    """0 takes the likeliest token each time."""
-    top_k: int = 50
-    """Draw from this many likeliest tokens; 0 from all."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that make up this share; 1 from all."""
-    max_tokens: int = 200
-    """Longest answer."""
-    seed: int = 7
-    """The same seed draws the same answer."""
-
-    def with_next_seed(self) -> "SamplingChoice":
-        return replace(self, seed=(self.seed + 1) % 2**31)
-
-    def in_words(self) -> str:
-        """All of it on one line of at most 60 columns."""
-        return (
-            f"temperature {self.temperature:g}  top-k {self.top_k}  top-p {self.top_p:g}  "
-            f"seed {self.seed}  longest {self.max_tokens}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +52,7 @@ Heard = VoiceOpened | TextDrawn | AnswerEnded
 
 
 def stream_reply(
-    run: Run, at: str, turns: list[Turn], sampling: SamplingChoice, should_stop: Callable[[], bool]
+    run: Run, at: str, turns: list[Turn], sampling: Sampling, should_stop: Callable[[], bool]
 ) -> Iterator[Heard]:
     """The answer of a run's checkpoint to the last turn, as it is drawn.
 
@@ -85,18 +60,11 @@ def stream_reply(
         at: `last`, `best` or a step.
     Raises: BbtuiError for a missing or damaged checkpoint, or a prompt longer than the model's context.
     """
-    from core.generate import ReplyEnded, Sampling, TokenDrawn, reply
+    from core.generate import ReplyEnded, TokenDrawn, reply
 
     voice = _voice_of(run, at)
     yield VoiceOpened(voice.step, voice.sha256)
-    settings = Sampling(
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=sampling.seed,
-    )
-    for event in reply(voice, turns, settings, should_stop):
+    for event in reply(voice, turns, sampling, should_stop):
         if isinstance(event, TokenDrawn):
             yield TextDrawn(event.text)
         elif isinstance(event, ReplyEnded):

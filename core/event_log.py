@@ -1,0 +1,75 @@
+"""Logs of one JSON line a record: appended by one write, followed while they grow."""
+
+import os
+from pathlib import Path
+
+from core.errors import RetryLaterError
+from core.events import Command, Event, command_from_line, event_from_line
+
+_TAIL_BYTES = 1 << 18
+
+
+def append_line(path: Path, line: str) -> None:
+    """One write to a file opened for appending: lines of several writers do not mix."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line.encode() + b"\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise RetryLaterError(
+            f"Cannot write {path}: {error.strerror}.", "Free disk space, then resume the run."
+        ) from None
+
+
+def last_lines(path: Path) -> list[bytes]:
+    """The lines at the end of a log, the first of them perhaps cut; none where it cannot be read."""
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _TAIL_BYTES))
+            return log.read().splitlines()
+    except OSError:
+        return []
+
+
+class Follower:
+    """Reads what a log has gained since the last read; a line still being written is left for later."""
+
+    def __init__(self, path: Path, from_end: bool = False) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if from_end and path.is_file() else 0
+        self.bad_lines = 0
+
+    def lines(self) -> list[bytes]:
+        """The whole lines that are new."""
+        try:
+            size = self.path.stat().st_size
+            if size < self.offset:  # the file was replaced
+                self.offset = 0
+            if size == self.offset:
+                return []
+            with self.path.open("rb") as log:
+                log.seek(self.offset)
+                block = log.read()
+        except FileNotFoundError:
+            return []
+        whole = block.rfind(b"\n") + 1
+        self.offset += whole
+        return block[:whole].splitlines()
+
+    def events(self) -> list[Event]:
+        """The new events; lines that hold none are counted in `bad_lines`."""
+        return [event for event in map(event_from_line, self._text_lines()) if self._counted(event)]  # type: ignore[misc]
+
+    def commands(self) -> list[Command]:
+        """The new commands; lines that hold none are counted in `bad_lines`."""
+        return [command for command in map(command_from_line, self._text_lines()) if self._counted(command)]  # type: ignore[misc]
+
+    def _text_lines(self) -> list[bytes]:
+        return [line for line in self.lines() if line.strip()]
+
+    def _counted(self, record: object) -> bool:
+        self.bad_lines += record is None
+        return record is not None
