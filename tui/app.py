@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.console import RenderableType
 from textual import on
 from textual.binding import Binding, BindingType
 
@@ -26,7 +27,7 @@ from tui.messages import (
     StartStage,
     StopOwnRun,
 )
-from tui.terminal import screen_on_own_descriptor
+from tui.terminal import has_terminal, screen_on_own_descriptor
 from tui.trainer import Trainer
 from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
 from tui.widgets.header_bar import HeaderBar
@@ -65,6 +66,7 @@ class BbtuiApp(Frame):
         self._finder = RunFinder(self.store, self.post_message, lambda: self.preset)
         self._exit_code: int | None = None
         """Set once the app only waits for its run to end."""
+        self._had_terminal = False
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
@@ -270,6 +272,8 @@ class BbtuiApp(Frame):
             self._leave_when_stopped(0, save=answer == "save", reason="stopped")
 
     def _leave_when_stopped(self, exit_code: int, save: bool, reason: str) -> None:
+        if self._exit_code is not None:
+            return
         self._exit_code = exit_code
         if not self.trainer.is_busy:
             self._leave_now()
@@ -284,10 +288,20 @@ class BbtuiApp(Frame):
     def run(self, **options: Any) -> None:
         """Run the app in the terminal; when it returns, no training of this app goes on."""
         with screen_on_own_descriptor(data_folder(self.store.root) / "stderr.log"):
+            self._had_terminal = has_terminal()
             try:
                 super().run(**options)
             finally:
                 job = self.trainer.job
                 if job and job.is_alive:
+                    # Nobody listens for signals any more, and a hang-up must not cut the saving short.
+                    signal.signal(signal.SIGHUP, signal.SIG_IGN)
                     job.stop(save=True)
                     job.join(_SECONDS_TO_SAVE)
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Leave after an error nobody expected; a terminal that is gone counts as a hang-up."""
+        if self._had_terminal and not has_terminal():
+            self._leave_when_stopped(_EXIT_CODES[signal.SIGHUP], save=True, reason=signal.SIGHUP.name)
+        else:
+            super().panic(*renderables)

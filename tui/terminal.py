@@ -1,12 +1,31 @@
 """Descriptor 2 is kept off the screen: C code that writes a warning there would land in the middle of it."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _screen_has_own_descriptor = False
+
+
+class _Screen(io.TextIOWrapper):
+    """A text stream that outlives its terminal: Textual waits for ever on a writer that has died."""
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def has_terminal() -> bool:
+    """Whether standard input is a terminal that is still there; after a hang-up it is not."""
+    return sys.__stdin__ is not None and os.isatty(sys.__stdin__.fileno())
 
 
 @contextlib.contextmanager
@@ -22,7 +41,7 @@ def screen_on_own_descriptor(log: Path) -> Iterator[None]:
             raise OSError
         log.parent.mkdir(parents=True, exist_ok=True)
         own, original = os.dup(2), os.dup(2)
-        screen = os.fdopen(own, "w", encoding="utf-8", errors="replace", buffering=1)
+        screen = _Screen(os.fdopen(own, "wb"), encoding="utf-8", errors="replace", line_buffering=True)
         _point_stderr_at(log)
     except OSError:
         yield

@@ -84,6 +84,7 @@ class StagePane(StageView):
         if not form.is_filled or form.preset != self._app.preset:
             await self._fill_form(form)
         self.body.current = "settings"
+        self.show_all()
         self.app.call_after_refresh(form.focus_first)
 
     async def _fill_form(self, form: SettingsForm) -> None:

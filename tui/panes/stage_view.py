@@ -181,8 +181,9 @@ class StageView(Vertical, can_focus=True):
             return
         state, finished, domain = self.state, self._app.finished_stages, self._app.domain
         has_run = state is not None and state.started is not None
+        is_form = self.body.current == "settings"
         planned = facts_of_config(self.config) if self.config else []
-        self.facts.show(facts_of_run(state, self.is_own) if state else planned)
+        self.facts.show(facts_of_run(state, self.is_own) if state and not is_form else planned)
         missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
         notice = self.starting if has_run else ""
         self.losses.show(state if has_run else None, self.view, notice)
@@ -194,8 +195,11 @@ class StageView(Vertical, can_focus=True):
         self.figures.update(Content(figures))
         self.sample.show(state.sample if state else None)
         self.sample.styles.height = 2 if self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES else 1
-        self.progress.display = has_run
-        self.figures.display = bool(figures)
+        # The settings are those of a new run: the shown one's figures would take room and mislead.
+        self.losses.display = not is_form
+        self.progress.display = has_run and not is_form
+        self.figures.display = bool(figures) and not is_form
+        self.sample.display = bool(state and state.sample) and not is_form
         self._show_buttons(has_run, missing)
 
     def _show_buttons(self, has_run: bool, missing: str) -> None:
@@ -232,4 +236,5 @@ class StageView(Vertical, can_focus=True):
         """Go back from the settings to the chart."""
         if self.body.current != "chart":
             self.body.current = "chart"
+            self.show_all()
             self.focus_default()

@@ -52,7 +52,7 @@ class HeaderBar(Widget):
     def render(self) -> Content:
         width = self.size.width
         title = " bbtui " if width >= 70 else ""
-        lengths = [0, 1, 2] if width >= self.LONG_FROM_COLUMNS else [1, 2]
+        lengths = [0, 1, 2, 3] if width >= self.LONG_FROM_COLUMNS else [1, 2, 3]
         lines = [self._line(title, length) for length in lengths]
         fitting = (line for line in lines if len(line[0]) + len(self.status) + 1 <= width)
         content, self._places = next(fitting, lines[-1])
@@ -64,7 +64,9 @@ class HeaderBar(Widget):
         for tab in self.tabs:
             if tab.starts_group:
                 line = line.append(Content("│").stylize("dim"))
-            label = f" {tab.key} {tab.labels[length]} " if length < 2 else f"{tab.key} {tab.labels[length]} "
+            # Where space is short, the visible tab alone keeps its whole word, as long as that fits.
+            word = tab.labels[1 if length == 2 and tab.name == self.active else min(length, 2)]
+            label = f" {tab.key} {word} " if length < 2 else f"{tab.key} {word} "
             places.append((len(line), len(line) + len(label), tab.name))
             line = line.append(Content(label).stylize("bold reverse" if tab.name == self.active else ""))
         return line, places

@@ -108,6 +108,8 @@ class LossLine(Widget):
 
 def _loss_parts(state: RunState, width: int) -> list[Content]:
     word = clean_line(state.state, 20)
+    if word.startswith("SIG"):
+        word = f"stopped by {word}"
     parts = [Content(f"{state_glyph(word)} {word}{_silence(state)}").stylize("bold")]
     if now := state.validated:
         before = state.validated_before
@@ -153,11 +155,10 @@ class SampleBox(Widget, can_focus=True):
         self.sample: SampleDrawn | None = None
 
     def show(self, sample: SampleDrawn | None) -> None:
-        """Show this sample; none hides the box."""
+        """Show this sample."""
         if sample is not self.sample:
             self.sample = sample
             self.refresh()
-        self.display = sample is not None
 
     @property
     def text(self) -> str:

@@ -143,7 +143,7 @@ class SettingsForm(Vertical):
             self._show(None, [error.what])
 
     def _show(self, config: StageConfig | None, problems: list[str]) -> None:
-        self.problems = [clean_line(problem, 300) for problem in problems]
+        self.problems = [clean_line(problem.removeprefix("--set: "), 300) for problem in problems]
         for key, entry in self._entries.items():
             entry.set_class(any(f" {key}:" in f" {problem}" for problem in self.problems), "-wrong")
         self._say_why()
