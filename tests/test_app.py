@@ -37,7 +37,7 @@ from core.events import (
 )
 from core.runs import Run, Runs
 from tui.app import BbtuiApp
-from tui.messages import OpenRun
+from tui.messages import OpenRun, StopOwnRun
 from tui.panes.stage import StagePane
 from tui.widgets.dialogs import ChoiceDialog, RatePanel, TextScreen
 from tui.widgets.header_bar import HeaderBar
@@ -160,13 +160,13 @@ async def test_every_tab_is_drawn_at_every_size(tmp_path: Path, size: tuple[int,
 
 
 async def test_random_resizes_raise_nothing(tmp_path: Path) -> None:
-    """100 sizes in a row while a run is shown, on changing tabs."""
+    """60 sizes in a row while a run is shown, on changing tabs."""
     draw = random.Random(7)
     with live_run(tmp_path):
         async with opened(tmp_path) as (app, pilot):
-            for turn in range(100):
+            for turn in range(60):
                 await pilot.resize_terminal(draw.randint(1, 140), draw.randint(1, 50))
-                if turn % 20 == 0:
+                if turn % 10 == 0:
                     app.action_tab(draw.choice([*STAGES, "chat", "eval", "runs"]))
             await pilot.resize_terminal(80, 24)
             await pilot.pause()
@@ -432,6 +432,49 @@ async def test_quitting_while_training_asks_then_saves(tmp_path: Path) -> None:
     assert run.summary().state == "stopped"
     assert run.checkpoint_steps() and not run.is_held()
     assert app.return_code == 0
+
+
+async def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Stop and save, then Resume: the same run takes its next step, and its curve has no gap."""
+    async with opened(tmp_path, "smoke") as (app, pilot):
+        app._begin(StageRequest("pretrain", "smoke", None, ("steps=1000000",)))
+        pane = app.stage_pane("pretrain")
+        await until(pilot, lambda: pane.state is not None and pane.state.step > 0, 90)
+        await pilot.press("s", "enter")
+        await until(pilot, lambda: pane.word == "stopped" and not app.trainer.is_busy, 60)
+        assert pane.state is not None
+        run, stopped_at = pane.state.run, pane.state.step
+        await pilot.press("R")
+        assert pane.word in ("starting", "running")
+        await until(pilot, lambda: pane.state and pane.state.step > stopped_at and pane.word == "running", 60)
+        assert pane.state.run == run
+        await pilot.press("s", "right", "right", "enter")
+        await until(pilot, lambda: not app.trainer.is_busy, 60)
+        await until(pilot, lambda: pane.word == "stopped")
+        steps = pane.state.series.train.steps
+        assert steps == list(range(1, steps[-1] + 1))
+
+
+async def test_one_key_trains_all_four_stages(tmp_path: Path) -> None:
+    """Q runs stage after stage, the view goes along, and the chat opens with both models."""
+    async with opened(tmp_path, "smoke") as (app, pilot):
+        seen: list[str] = []
+        app.watch(app._switcher, "current", lambda name: seen.append(name))
+        await pilot.press("Q")
+        await until(pilot, lambda: seen[-1] == "chat", 180)
+        assert seen == [*STAGES, "chat"]
+        assert app.store.newest_pair() is not None
+        assert "Both models are ready" in app.notices[-1]
+
+
+async def test_a_stop_ends_the_quickstart(tmp_path: Path) -> None:
+    """No later stage begins after a stop, and the app says so."""
+    async with opened(tmp_path, "smoke") as (app, pilot):
+        app.action_quickstart()
+        app.post_message(StopOwnRun(save=True))
+        await until(pilot, lambda: not app.trainer.is_busy, 60)
+        await until(pilot, lambda: not app.stage_pane("pretrain").is_live)
+        assert not app.store.all("finetune") and not app.trainer.is_chained
 
 
 async def test_a_start_that_fails_ends_in_a_dialog(tmp_path: Path) -> None:

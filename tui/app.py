@@ -30,7 +30,6 @@ from tui.messages import (
 from tui.terminal import has_terminal, screen_on_own_descriptor
 from tui.trainer import Trainer
 from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
-from tui.widgets.header_bar import HeaderBar
 from tui.widgets.settings_form import SettingsForm
 from tui.workers.find_runs import RunFinder
 from tui.workers.training import StageRequest
@@ -121,7 +120,7 @@ class BbtuiApp(Frame):
     async def _preset_chosen(self, message: SettingsForm.PresetChosen) -> None:
         self.preset = message.preset
         self.domain = self._read_domain()
-        self.screen_stack[0].query_one(HeaderBar).show(tabs=self.tabs())
+        self.header.show(tabs=self.tabs())
         self._finder.look_now()
         for pane in self.stage_panes:
             await pane.preset_changed()

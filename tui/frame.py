@@ -66,6 +66,13 @@ class Frame(App[None]):
         self.stage_states: dict[str, str] = {}
         """Each stage's state as its newest run has it; the tabs know better about live ones."""
         self._pictures_folder = data_folder(root)
+        # Held here, since messages still arrive while the app takes its widgets down.
+        self.header = HeaderBar(self.tabs(), id="header")
+        self.hint_bar = HintBar(id="hints")
+        self._switcher = ContentSwitcher(initial=STAGES[0], id="panes")
+        self._too_small = Container(
+            Static(Content("Make me bigger, please:\n40 columns and 12 rows.")), id="too-small"
+        )
         self._is_composed = False
         self._tab_to_show = ""
         """A tab asked for before it was mounted."""
@@ -73,12 +80,11 @@ class Frame(App[None]):
     # ------------------------------------------------------------ layout
 
     def compose(self) -> ComposeResult:
-        yield HeaderBar(self.tabs(), id="header")
-        with ContentSwitcher(initial=STAGES[0], id="panes"):
+        yield self.header
+        with self._switcher:
             yield StagePane(STAGES[0], id=STAGES[0])
-        yield HintBar(id="hints")
-        with Container(id="too-small"):
-            yield Static(Content("Make me bigger, please:\n40 columns and 12 rows."))
+        yield self.hint_bar
+        yield self._too_small
 
     def tabs(self) -> list[Tab]:
         """The tabs in their order, the domain's by its name."""
@@ -128,10 +134,6 @@ class Frame(App[None]):
         return self._is_composed and bool(self.screen_stack)
 
     @property
-    def _switcher(self) -> ContentSwitcher:
-        return self.screen_stack[0].query_one("#panes", ContentSwitcher)
-
-    @property
     def pane(self) -> Widget | None:
         """The visible tab's pane."""
         return next((pane for pane in self._switcher.children if pane.id == self._switcher.current), None)
@@ -151,7 +153,7 @@ class Frame(App[None]):
     def _fit(self, size: Size) -> None:
         is_small = size.width < _SMALLEST[0] or size.height < _SMALLEST[1]
         # Not by a class of the screen: that would have every widget of every tab styled anew.
-        self.screen_stack[0].query_one("#too-small").display = is_small
+        self._too_small.display = is_small
         self._show_hints()
 
     # ------------------------------------------------------------ tabs, header, footer
@@ -162,7 +164,7 @@ class Frame(App[None]):
             self._tab_to_show = name
             return
         self._switcher.current = name
-        self.screen_stack[0].query_one(HeaderBar).show(active=name)
+        self.header.show(active=name)
         self.call_after_refresh(self._focus_pane)
 
     def _focus_pane(self) -> None:
@@ -191,12 +193,11 @@ class Frame(App[None]):
         self.simulate_key(event.key)
 
     def _show_hints(self) -> None:
-        screen = self.screen_stack[0]
         if not self.stands:
             return
         pane = self.pane
         hints = pane.hints() if isinstance(pane, StagePane) else list(self._hints_of_bindings())
-        screen.query_one(HintBar).show(hints)
+        self.hint_bar.show(hints)
 
     def _hints_of_bindings(self) -> Iterator[Hint]:
         """What the footer of any other tab shows: its own bindings that can be used now."""
@@ -237,7 +238,7 @@ class Frame(App[None]):
             elapsed_s = live.state.elapsed_s(time.time()) if live.state and not live.starting else None
             clock = f" {duration_text(elapsed_s)}" if elapsed_s is not None else " …"
             status = f"{state_glyph(live.word)}{clock}"
-        self.screen_stack[0].query_one(HeaderBar).show(status=status)
+        self.header.show(status=status)
         self._show_hints()
 
     # ------------------------------------------------------------ notices, help, palette

@@ -44,5 +44,5 @@ def help_page(sections: Sequence[tuple[str, Sequence[Action]]]) -> Content:
         lines += [Content(""), Content(heading).stylize("bold underline")]
         for action in actions:
             keys = " ".join(key_text(key) for key in action.keys)
-            lines.append(Content.assemble((f"{keys:<9} ", "bold $primary"), action.help))
+            lines.append(Content.assemble((f"{keys:<9} ", "bold $text-primary"), action.help))
     return Content("\n").join(lines[1:])

@@ -172,7 +172,7 @@ class StagePane(StageView):
         self.view = view
         self.chart.look(view)
         self.show_all()
-        self.notify(view_words(view).partition("y: ")[2].capitalize())
+        self.notify(view_words(view).partition("y: ")[2].capitalize(), timeout=2)
 
     def action_log_axis(self) -> None:
         self._look(View(not self.view.is_log, self.view.zoom, self.view.smoothing))

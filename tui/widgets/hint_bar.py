@@ -52,7 +52,7 @@ class HintBar(Widget):
             if not is_last and len(line) + len(name) + len(words) + 4 + after > self.size.width:
                 continue
             self._places.append((len(line), len(line) + len(name) + 1 + len(words), key))
-            line = line.append(Content.assemble((name, "bold $primary"), f" {words}   "))
+            line = line.append(Content.assemble((name, "bold $text-primary"), f" {words}   "))
         return line
 
     def on_click(self, event: Click) -> None:

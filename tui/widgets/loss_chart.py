@@ -107,8 +107,8 @@ class LossChart(Widget):
         return Paint(
             background="default" if background.ansi is not None else background.rgb,
             axis=self._theme_color("text-muted", "foreground"),
-            train=self._theme_color("primary"),
-            validation=self._theme_color("warning"),
+            train=self._theme_color("text-primary", "primary"),
+            validation=self._theme_color("text-warning", "warning"),
             mark=self._theme_color("foreground"),
         )
 

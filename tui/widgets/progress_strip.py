@@ -91,5 +91,5 @@ def figures_line(state: RunState, width: int) -> str:
             if width >= 90
             else f"disk {bytes_text(state.disk_free_bytes)}"
         )
-    gap = 3 if width >= 78 else 2
+    gap = 3 if sum(map(len, parts)) + 3 * (len(parts) - 1) <= width else 2
     return (" " * gap).join(fit(parts, width, gap))

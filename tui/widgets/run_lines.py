@@ -5,7 +5,7 @@ import time
 from textual.content import Content
 from textual.widget import Widget
 
-from core.config import StageConfig
+from core.config import PARENT_STAGE, StageConfig
 from core.events import SampleDrawn
 from tui.chart import View
 from tui.clean import clean, clean_line
@@ -56,7 +56,7 @@ def facts_of_config(config: StageConfig) -> list[str]:
     """What a run of this configuration would be."""
     facts = [config.preset or "own configuration"]
     facts.append(f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs")
-    if config.model:
+    if config.model and not PARENT_STAGE[config.stage]:
         facts.append(f"{config.model.layers} layers of width {config.model.width}")
     if config.tokenizer:
         facts.append(_vocabulary(config))
@@ -114,14 +114,14 @@ def _loss_parts(state: RunState, width: int) -> list[Content]:
     if now := state.validated:
         before = state.validated_before
         change = f" {change_text(now.loss, before.loss)}" if before else ""
-        parts.append(Content.assemble(("● val ", "$warning"), (loss_text(now.loss), "bold"), change))
+        parts.append(Content.assemble(("● val ", "$text-warning"), (loss_text(now.loss), "bold"), change))
         if now.bits_per_byte == now.bits_per_byte and width >= 90:
             parts.append(Content(f"{loss_text(now.bits_per_byte)} bits/byte"))
     if state.train:
         values = state.series.train.values
         change = f" {change_text(values[-1], values[-2])}" if len(values) > 1 else ""
         parts.append(
-            Content.assemble(("⠒ train ", "$primary"), (loss_text(state.train.loss), "bold"), change)
+            Content.assemble(("⠒ train ", "$text-primary"), (loss_text(state.train.loss), "bold"), change)
         )
     if state.ended and state.ended.message and not state.is_live:
         parts.append(Content(clean_line(state.ended.message, 80)))
