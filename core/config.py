@@ -174,7 +174,9 @@ class StageConfig(_Section):
             problems.append(f"batch.examples: stage {self.stage} learns from text; give batch.tokens instead")
         elif not self.batch.tokens:
             problems.append("batch.tokens: must be above 0")
-        if self.model and not self.learns_pairs and self.batch.tokens % self.model.context:
+        # A later stage may name one size of its model, dropout; the others are its parent's, unknown here.
+        knows_context = self.model and (self.stage == "pretrain" or "context" in self.model.model_fields_set)
+        if self.model and knows_context and not self.learns_pairs and self.batch.tokens % self.model.context:
             problems.append(
                 f"batch.tokens: {self.batch.tokens} is not a multiple of the context {self.model.context}"
             )
@@ -355,7 +357,10 @@ def settings_of(config: StageConfig) -> Iterator[Setting]:
     for name, field in StageConfig.model_fields.items():
         value = getattr(config, name)
         if isinstance(value, _Section):
+            is_inherited = name == "model" and config.stage != "pretrain" and not config.parent
             for inner, inner_field in type(value).model_fields.items():
+                if is_inherited and inner not in value.model_fields_set:
+                    continue
                 yield Setting(f"{name}.{inner}", getattr(value, inner), inner_field.description or "")
         elif value is not None:
             yield Setting(name, value, field.description or "")

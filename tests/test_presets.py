@@ -62,7 +62,10 @@ def test_the_stages_of_a_preset_fit_one_another(preset: str) -> None:
     assert first.model and first.tokenizer
     for stage in STAGES[1:]:
         config = stage_of(preset, stage)
-        assert config.model is None and config.tokenizer is None, "later stages inherit them"
+        named = config.model.model_fields_set if config.model else set()
+        assert named <= {"dropout"} and config.tokenizer is None, "later stages inherit the rest"
+        shown = {setting.key for setting in settings_of(config) if setting.key.startswith("model.")}
+        assert shown == {f"model.{name}" for name in named}, "sizes that are not its own are not shown"
         assert config.prompt_format == first.prompt_format and config.seed == first.seed
         if not config.learns_pairs:
             assert config.batch.tokens % first.model.context == 0
