@@ -88,7 +88,9 @@ class BatchConfig(_Section):
 
 class OptimConfig(_Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    """Peak rate of AdamW."""
+    """Peak rate."""
+    matrices: Literal["adamw", "muon"] = "adamw"
+    """What updates the blocks' matrices: AdamW as published, or Muon, which learns more from the same tokens."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate goes from its peak to its end."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0

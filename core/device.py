@@ -51,5 +51,5 @@ def of(config: StageConfig) -> Placement:
 def _gains_from_bfloat16(name: str) -> bool:
     if name == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without a matrix unit for it (AMX), a CPU converts back and forth and ends slower.
-    return name == "cpu" and torch.cpu._is_amx_tile_supported()
+    # Without instructions for it (AMX, or AVX-512 BF16), a CPU converts back and forth and ends slower.
+    return name == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -1,25 +1,67 @@
-"""AdamW with GPT-2's parameter groups, and the schedule of its rate."""
+"""AdamW with GPT-2's parameter groups, Muon for matrices, and the schedule of their rate."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.config import OptimConfig
 from core.errors import CheckpointError
+from core.model import GPT
 
 
-def make_adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the model: weight decay on matrices and embeddings, none on biases and norms."""
-    parameters = list(model.parameters())
+class Optimizers:
+    """One or more optimizers used as one; each parameter belongs to one of them."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self._parts = parts
+        self._owner = {
+            parameter: part for part in parts for group in part.param_groups for parameter in group["params"]
+        }
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def memory_of(self, parameter: nn.Parameter) -> dict[str, Any]:
+        """What is remembered of a parameter's gradients; empty before the first step. It may be written to."""
+        return self._owner[parameter].state[parameter]
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+
+
+def make_optimizer(model: GPT, config: OptimConfig) -> Optimizers:
+    """AdamW over the model, or Muon over its blocks' matrices and AdamW over the rest.
+
+    Weight decay falls on matrices and embeddings, none on biases and norms. Muon makes the update of a matrix
+    orthogonal, so that no direction is left behind; scaled to the size of AdamW's updates, it takes the same rate.
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the scale is that of
+    Liu et al. 2025, "Muon is Scalable for LLM Training", arXiv 2502.16982.
+    """
+    matrices = [p for p in model.h.parameters() if p.dim() == 2] if config.matrices == "muon" else []
+    taken = set(matrices)
+    others = [p for p in model.parameters() if p not in taken]
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
     ]
-    fuses = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(
+    fuses = others[0].device.type in ("cpu", "cuda")
+    adamw = torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=1e-8, fused=fuses or None
     )
+    if not matrices:
+        return Optimizers([adamw])
+    muon = torch.optim.Muon(
+        matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return Optimizers([muon, adamw])
 
 
 def scheduled_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -36,24 +78,22 @@ def scheduled_rate(config: OptimConfig, step: int, steps: int) -> float:
     return config.learning_rate * share
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: Optimizers, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
     """The optimizer's memory under names that say whose it is: `h.0.attn.c_attn.weight/exp_avg`."""
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for key, value in optimizer.memory_of(parameter).items()
         if isinstance(value, Tensor)
     }
 
 
-def load_optimizer_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
+def load_optimizer_tensors(model: GPT, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
     """Give an optimizer its memory back. Raises: CheckpointError for the memory of another model."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
@@ -62,4 +102,4 @@ def load_optimizer_tensors(
         if parameter is None or (value.dim() and value.shape != parameter.shape):
             raise CheckpointError(f"The optimizer's {key[:80]!r} does not belong to this model.")
         # A copy of our own: the loaded tensor may be a view of the file.
-        optimizer.state[parameter][slot] = value.to(parameter.device, copy=True)
+        optimizer.memory_of(parameter)[slot] = value.to(parameter.device, copy=True)

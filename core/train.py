@@ -124,7 +124,7 @@ class _Trainer:
             return
         set_rate(self.work.optimizer, rate)
         self.work.optimizer.step()
-        self.work.optimizer.zero_grad(set_to_none=True)
+        self.work.optimizer.zero_grad()
         self._non_finite = 0
         self.work.placement.synchronise()
         elapsed_s = time.monotonic() - started_at - (self._paused_s - paused_before_s)
@@ -147,7 +147,7 @@ class _Trainer:
             try:
                 return (yield from self._accumulate_once())
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                self.work.optimizer.zero_grad(set_to_none=True)
+                self.work.optimizer.zero_grad()
                 if not _is_out_of_memory(error):
                     raise
                 if self._micro_batch == 1:
@@ -169,7 +169,7 @@ class _Trainer:
         for index, batch in enumerate(batches):
             yield from self._obey()
             if self._stop:
-                self.work.optimizer.zero_grad(set_to_none=True)
+                self.work.optimizer.zero_grad()
                 return 0.0, 0
             # Dropout follows from (seed, step, micro-batch): no random state has to survive a restart.
             torch.manual_seed(((self.work.config.seed * 1_000_003 + step) * 65_537 + index) % 2**63)
@@ -180,7 +180,7 @@ class _Trainer:
         return float(loss), sum(batch.fed for batch in batches)
 
     def _skip_update(self, loss: float, norm: float) -> Event:
-        self.work.optimizer.zero_grad(set_to_none=True)
+        self.work.optimizer.zero_grad()
         self._non_finite += 1
         if self._non_finite >= _NON_FINITE_IN_A_ROW:
             raise RunFailedError(

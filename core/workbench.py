@@ -25,7 +25,7 @@ from core.events import (
 )
 from core.launch import parent_folder
 from core.model import GPT
-from core.optim import load_optimizer_tensors, make_adamw, optimizer_tensors
+from core.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from core.runs import Run, Runs, data_folder
 from core.tokenizer import Tokenizer
 
@@ -69,7 +69,7 @@ class Workbench:
         else:
             self.model.initialise(self.config.seed)
         self.model.to(self.placement.device)
-        self.optimizer = make_adamw(self.model, self.config.optim)
+        self.optimizer = make_optimizer(self.model, self.config.optim)
         self.saved_step = 0
         if weights and self.state.step:
             load_optimizer_tensors(self.model, self.optimizer, checkpoint.load_optimizer(weights.folder))

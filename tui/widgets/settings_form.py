@@ -14,7 +14,7 @@ from textual.events import DescendantFocus
 from textual.message import Message
 from textual.widgets import Input, Label, Select, Static
 
-from core.config import PARENT_STAGE, Setting, StageConfig, load_stage, settings_of
+from core.config import Setting, StageConfig, load_stage, settings_of
 from core.errors import BbtuiError, ConfigError
 from tui.clean import clean, clean_line
 
@@ -107,7 +107,7 @@ class SettingsForm(Vertical):
         except BbtuiError as error:
             self._show(None, str(error).splitlines())
             return
-        self._settings = {s.key: s for s in _in_order(settings_of(config)) if _is_for(config, s.key)}
+        self._settings = {s.key: s for s in _in_order(settings_of(config)) if s.key not in _NOT_HERE}
         self._entries = {
             key: Input(setting_text(setting.value), name=key, compact=True, select_on_focus=False)
             for key, setting in self._settings.items()
@@ -202,13 +202,6 @@ def override_text(setting: Setting, text: str) -> str:
     text = text.strip()
     value = json.dumps(text, ensure_ascii=False) if isinstance(setting.value, str) else text
     return f"{setting.key}={value}"
-
-
-def _is_for(config: StageConfig, key: str) -> bool:
-    """Whether a setting can be changed here: a later stage inherits its sizes, save those that its file names."""
-    if key.startswith("model.") and config.model and PARENT_STAGE[config.stage]:
-        return key.removeprefix("model.") in config.model.model_fields_set
-    return key not in _NOT_HERE
 
 
 def _in_order(settings: Any) -> list[Setting]:
