@@ -91,6 +91,8 @@ class OptimConfig(_Section):
     """Peak rate."""
     matrices: Literal["adamw", "muon"] = "adamw"
     """What updates the blocks' matrices: AdamW as published, or Muon, which learns more from the same tokens."""
+    muon_share: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Muon's rate as a share of the others'; embeddings bear a higher one than matrices."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate goes from its peak to its end."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0

@@ -10,6 +10,8 @@ from core.config import OptimConfig
 from core.errors import CheckpointError
 from core.model import GPT
 
+_SHARE = "share_of_rate"
+
 
 class Optimizers:
     """One or more optimizers used as one; each parameter belongs to one of them."""
@@ -61,6 +63,8 @@ def make_optimizer(model: GPT, config: OptimConfig) -> Optimizers:
     muon = torch.optim.Muon(
         matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
+    for group in muon.param_groups:
+        group[_SHARE] = config.muon_share
     return Optimizers([muon, adamw])
 
 
@@ -79,8 +83,9 @@ def scheduled_rate(config: OptimConfig, step: int, steps: int) -> float:
 
 
 def set_rate(optimizer: Optimizers, rate: float) -> None:
+    """Make this the rate of the next step; Muon's follows by its share."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(_SHARE, 1.0)
 
 
 def optimizer_tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:

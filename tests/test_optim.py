@@ -56,11 +56,18 @@ def test_matrices_decay_and_biases_and_norms_do_not(config: OptimConfig) -> None
     assert {group["betas"] for group in optimizer.param_groups if "betas" in group} == {(0.8, 0.9)}
 
 
-@pytest.mark.parametrize(("config", "groups"), [(CONFIG, 2), (MUON, 3)])
-def test_setting_the_rate_reaches_every_group(config: OptimConfig, groups: int) -> None:
+@pytest.mark.parametrize(
+    ("config", "rates"),
+    [
+        (CONFIG, [5e-5, 5e-5]),
+        (MUON, [5e-5, 5e-5, 5e-5]),
+        (MUON.model_copy(update={"muon_share": 0.25}), [1.25e-5, 5e-5, 5e-5]),
+    ],
+)
+def test_setting_the_rate_reaches_every_group(config: OptimConfig, rates: list[float]) -> None:
     optimizer = make_optimizer(model_of(), config)
     set_rate(optimizer, 5e-5)
-    assert [group["lr"] for group in optimizer.param_groups] == [5e-5] * groups
+    assert [group["lr"] for group in optimizer.param_groups] == rates
 
 
 def test_muon_takes_the_matrices_of_blocks_and_no_direction_falls_behind() -> None:
