@@ -49,8 +49,8 @@ class TrainState:
     """[step, multiplier]: the schedule is multiplied from the update that makes `step` on."""
     data: str = ""
     """Name of the folder of prepared data that the run learns from."""
-    model: dict[str, float] = field(default_factory=dict)
-    """The sizes that the weights belong to."""
+    model: dict[str, float | str] = field(default_factory=dict)
+    """The architecture and the sizes that the weights belong to."""
     tokenizer: str = ""
     """The fingerprint that the weights belong to."""
 

@@ -23,17 +23,15 @@ _MAX_FILE_BYTES = 1 << 20
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
 class ModelConfig(_Section):
     """Sizes of the Transformer. Later stages inherit them from their parent."""
 
+    architecture: Literal["gpt2", "nanochat"] = "gpt2"
+    """gpt2: as released; nanochat: rotary positions, normalised queries and keys, squared ReLU, a head of its own."""
     layers: Annotated[int, Field(ge=1, le=200)] = 12
     """Transformer blocks."""
     heads: Annotated[int, Field(ge=1, le=256)] = 12
@@ -222,9 +220,7 @@ def presets_folder() -> Path:
 
 def preset_names() -> list[str]:
     folder = presets_folder()
-    names = (
-        sorted(p.name for p in folder.iterdir() if (p / "pretrain.toml").is_file()) if folder.is_dir() else []
-    )
+    names = [p.name for p in folder.iterdir() if (p / "pretrain.toml").is_file()] if folder.is_dir() else []
     return sorted(names, key=lambda name: (name != DEFAULT_PRESET, name))
 
 

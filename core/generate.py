@@ -11,7 +11,7 @@ from core import checkpoint, device
 from core.chat_format import Turn, render_prompt
 from core.config import StageConfig
 from core.errors import UsageError
-from core.model import GPT
+from core.model import Transformer, build
 from core.runs import Run
 from core.sampling import Sampling
 from core.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class Voice:
     step: int
     sha256: str
     """Of the weights' file."""
-    model: GPT
+    model: Transformer
     tokenizer: Tokenizer
     config: StageConfig
 
@@ -61,8 +61,8 @@ def load_voice(run: Run, at: str = "last") -> Voice:
         raise UsageError(f"{run.name}: its configuration names no model.", "Start this stage again.")
     # Compared without memory first: the configuration is a text file, and its sizes may be anything.
     with torch.device("meta"):
-        checkpoint.check_fits(weights, GPT(config.model, tokenizer.padded_size), tokenizer)
-    model = GPT(config.model, tokenizer.padded_size)
+        checkpoint.check_fits(weights, build(config.model, tokenizer.padded_size), tokenizer)
+    model = build(config.model, tokenizer.padded_size)
     model.load_state_dict(weights.tensors)
     model.to(device.choose(config.device).device).eval()
     return Voice(run, weights.state.step, weights.sha256, model, tokenizer, config)
@@ -84,7 +84,7 @@ def reply(
 
 
 def draw(
-    model: GPT,
+    model: Transformer,
     tokenizer: Tokenizer,
     ids: list[int],
     sampling: Sampling,
@@ -120,7 +120,7 @@ def draw(
 class _Reader:
     """Feeds ids to the model and gives the logits of the next one, with a cache or by reading all again."""
 
-    def __init__(self, model: GPT, use_cache: bool) -> None:
+    def __init__(self, model: Transformer, use_cache: bool) -> None:
         self._model = model
         self._cache = model.new_cache() if use_cache else None
         self._ids: list[int] = []
@@ -132,7 +132,7 @@ class _Reader:
         seen = ids if self._cache else self._ids
         hidden = self._model.hidden(torch.tensor([seen], device=self._model.device), self._cache)
         # Only the last position is asked for: the head is the largest product of a short pass.
-        return torch.nn.functional.linear(hidden[0, -1], self._model.wte.weight).float().cpu()
+        return torch.nn.functional.linear(hidden[0, -1], self._model.head).float().cpu()
 
 
 def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:

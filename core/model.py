@@ -1,8 +1,9 @@
-"""GPT-2 from linear and embedding layers, to be read from top to bottom.
+"""Two Transformers from linear and embedding layers, to be read from top to bottom: GPT-2, and what came of it since.
 
 Letters: B batch, T time (tokens), C width, H heads, D head width (C / H), V vocabulary, N supervised positions.
-Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; sizes and initialisation as in
-the released GPT-2. Attribute names follow that release.
+Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; sizes and initialisation as in
+the released GPT-2, whose attribute names `GPT` follows. `NanoChat` is laid out as the architecture of that name, which
+gathers what the speed records for GPT-2 have found to pay.
 """
 
 import math
@@ -104,8 +105,8 @@ class Block(nn.Module):
         return x + F.dropout(self.mlp(self.ln_2(x)), self.dropout, self.training)
 
 
-class GPT(nn.Module):
-    """The language model. Its head is its token embedding, transposed.
+class Transformer(nn.Module):
+    """What both architectures share: from what the head reads to logits and losses.
 
     Args:
         vocabulary: rows of the embedding (V), padding included.
@@ -114,13 +115,95 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
+        self.vocabulary = vocabulary
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        raise NotImplementedError
+
+    @property
+    def head(self) -> Tensor:
+        """What turns (.., C) into logits: (V, C)."""
+        raise NotImplementedError
+
+    def initialise(self, seed: int) -> None:
+        """The architecture's initialisation, the same for the same seed whatever else draws random numbers."""
+        raise NotImplementedError
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """What the head reads: (B, T) ids -> (B, T, C), the last norm applied.
+
+        A cache may be empty with any T, or hold tokens already with T = 1; it is extended.
+        """
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.device
+
+    def num_parameters(self) -> int:
+        """Learned numbers; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def use_plain_attention(self) -> None:
+        """Attend by the written-out form instead of the fused kernel."""
+        for module in self.modules():
+            if isinstance(module, (Attention, RotaryAttention)):
+                module.attend = attend_plainly
+
+    def new_cache(self, batch: int = 1) -> KVCache:
+        c = self.config
+        shape = (c.layers, batch, c.heads, c.context, c.width // c.heads)
+        return KVCache(shape, self.device, self.head.dtype)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits of every next token: (B, T) ids -> (B, T, V)."""
+        return F.linear(self.hidden(tokens, cache), self.head)
+
+    def loss_sum(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Summed nats of the targets, a float32 scalar; logits exist for a chunk of positions at a time.
+
+        Shapes: tokens and targets (B, T), a target of -1 being unsupervised; positions (N,) indices into B * T of
+        the supervised ones, or None where all are.
+        """
+        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
+        return _ChunkedCrossEntropy.apply(hidden, self.head, wanted)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def log_probabilities(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Log probability of each supervised target, (N,) float32. Shapes as in `loss_sum`."""
+        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
+        pieces = [
+            -F.cross_entropy(F.linear(h, self.head).float(), t, reduction="none")
+            for h, t in _chunks(hidden, wanted, self.head.size(0))
+        ]
+        return torch.cat(pieces) if pieces else hidden.new_zeros(0)
+
+    @staticmethod
+    def _supervised(hidden: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, targets = hidden.flatten(0, 1), targets.flatten()
+        return (hidden, targets) if positions is None else (hidden[positions], targets[positions])
+
+
+class GPT(Transformer):
+    """GPT-2. Its head is its token embedding, transposed."""
+
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__(config, vocabulary)
         self.wte = nn.Embedding(vocabulary, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
         self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = LayerNorm(config.width)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.h
+
+    @property
+    def head(self) -> Tensor:
+        return self.wte.weight
+
     def initialise(self, seed: int) -> None:
-        """GPT-2's initialisation, the same for the same seed whatever else draws random numbers."""
         generator = torch.Generator().manual_seed(seed)
         # Each block adds to the residual stream twice; the scale keeps its variance level with depth.
         residual = 0.02 / math.sqrt(2 * self.config.layers)
@@ -133,29 +216,7 @@ class GPT(nn.Module):
                 std = residual if name.endswith("c_proj.weight") else 0.01 if name == "wpe.weight" else 0.02
                 nn.init.normal_(parameter, std=std, generator=generator)
 
-    @property
-    def device(self) -> torch.device:
-        return self.wte.weight.device
-
-    def num_parameters(self) -> int:
-        """Learned numbers; the tied head counts once."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def use_plain_attention(self) -> None:
-        """Attend by the written-out form instead of the fused kernel."""
-        for block in self.h:
-            block.attn.attend = attend_plainly  # type: ignore[union-attr]
-
-    def new_cache(self, batch: int = 1) -> KVCache:
-        c = self.config
-        shape = (c.layers, batch, c.heads, c.context, c.width // c.heads)
-        return KVCache(shape, self.device, self.wte.weight.dtype)
-
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """What the head reads: (B, T) ids -> (B, T, C), the last LayerNorm applied.
-
-        A cache may be empty with any T, or hold tokens already with T = 1; it is extended.
-        """
         past = cache.length if cache else 0
         positions = torch.arange(past, past + tokens.size(1), device=tokens.device)
         x = self.wte(tokens) + self.wpe(positions)
@@ -166,33 +227,127 @@ class GPT(nn.Module):
             cache.length += tokens.size(1)
         return self.ln_f(x)
 
-    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits of every next token: (B, T) ids -> (B, T, V)."""
-        return F.linear(self.hidden(tokens, cache), self.wte.weight)
 
-    def loss_sum(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Summed nats of the targets, a float32 scalar; logits exist for a chunk of positions at a time.
+# ---------------------------------------------------------------- NanoChat
 
-        Shapes: tokens and targets (B, T), a target of -1 being unsupervised; positions (N,) indices into B * T of
-        the supervised ones, or None where all are.
-        """
-        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        return _ChunkedCrossEntropy.apply(hidden, self.wte.weight, wanted)  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def log_probabilities(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Log probability of each supervised target, (N,) float32. Shapes as in `loss_sum`."""
-        hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        pieces = [
-            -F.cross_entropy(F.linear(h, self.wte.weight).float(), t, reduction="none")
-            for h, t in _chunks(hidden, wanted, self.wte.weight.size(0))
-        ]
-        return torch.cat(pieces) if pieces else hidden.new_zeros(0)
+def normalised(x: Tensor) -> Tensor:
+    """Root mean square 1 over the last dimension; nothing learned."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
 
-    @staticmethod
-    def _supervised(hidden: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
-        hidden, targets = hidden.flatten(0, 1), targets.flatten()
-        return (hidden, targets) if positions is None else (hidden[positions], targets[positions])
+
+def angles(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angles by which each pair of numbers turns at each position: two of (T, D / 2)."""
+    speeds = 10_000.0 ** (-torch.arange(0, head_width, 2, device=positions.device) / head_width)
+    turned = torch.outer(positions.float(), speeds)
+    return turned.cos(), turned.sin()
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: each pair (i, i + D / 2) of (B, H, T, D) turned by its angle, so that the product of a query
+    and a key depends on their distance alone. Source: Su et al. 2021, "RoFormer", arXiv 2104.09864."""
+    one, other = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((one * cos + other * sin, other * cos - one * sin), dim=-1)
+
+
+class RotaryAttention(nn.Module):
+    """Attention with rotary positions and normalised queries and keys, which keep its scores within bounds."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.width, config.width, bias=False)
+        self.k_proj = nn.Linear(config.width, config.width, bias=False)
+        self.v_proj = nn.Linear(config.width, config.width, bias=False)
+        self.o_proj = nn.Linear(config.width, config.width, bias=False)
+        self.attend = attend
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
+        b, t, c = x.shape
+        q, k, v = (
+            project(x).view(b, t, self.heads, c // self.heads).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = normalised(turned(q, *turn)), normalised(turned(k, *turn))
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        y = self.attend(q, k, v)
+        return self.o_proj(y.transpose(1, 2).reshape(b, t, c))
+
+
+class SquaredReluMLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, 4 * config.width, bias=False)
+        self.fc2 = nn.Linear(4 * config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(x)).square())
+
+
+class NanoChatBlock(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.self_attn = RotaryAttention(config)
+        self.mlp = SquaredReluMLP(config)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
+        x = x + F.dropout(self.self_attn(normalised(x), turn, cache, layer), self.dropout, self.training)
+        return x + F.dropout(self.mlp(normalised(x)), self.dropout, self.training)
+
+
+class NanoChat(Transformer):
+    """Rotary positions, norms without weights, normalised queries and keys, squared ReLU, a head of its own.
+
+    No biases anywhere. What each block adds begins at zero, so that the first steps train embedding and head.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__(config, vocabulary)
+        self.embed_tokens = nn.Embedding(vocabulary, config.width)
+        self.layers = nn.ModuleList(NanoChatBlock(config) for _ in range(config.layers))
+        self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.layers
+
+    @property
+    def head(self) -> Tensor:
+        return self.lm_head.weight
+
+    def initialise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("o_proj.weight", "fc2.weight")):
+                nn.init.zeros_(parameter)
+            elif name == "embed_tokens.weight":
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif name == "lm_head.weight":
+                nn.init.normal_(parameter, std=0.001, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=1 / math.sqrt(self.config.width), generator=generator)
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        past = cache.length if cache else 0
+        positions = torch.arange(past, past + tokens.size(1), device=tokens.device)
+        turn = angles(positions, self.config.width // self.config.heads)
+        x = normalised(self.embed_tokens(tokens))
+        for layer, block in enumerate(self.layers):
+            x = block(x, turn, cache, layer)
+        if cache is not None:
+            cache.length += tokens.size(1)
+        return normalised(x)
+
+
+def build(config: ModelConfig, vocabulary: int) -> Transformer:
+    """The model of the architecture that the configuration names, its weights not yet set."""
+    return (NanoChat if config.architecture == "nanochat" else GPT)(config, vocabulary)
+
+
+# ---------------------------------------------------------------- loss
 
 
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> zip:  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core.config import OptimConfig
 from core.errors import CheckpointError
-from core.model import GPT
+from core.model import Transformer
 
 _SHARE = "share_of_rate"
 
@@ -39,7 +39,7 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
 
-def make_optimizer(model: GPT, config: OptimConfig) -> Optimizers:
+def make_optimizer(model: Transformer, config: OptimConfig) -> Optimizers:
     """AdamW over the model, or Muon over its blocks' matrices and AdamW over the rest.
 
     Weight decay falls on matrices and embeddings, none on biases and norms. Muon makes the update of a matrix
@@ -47,7 +47,7 @@ def make_optimizer(model: GPT, config: OptimConfig) -> Optimizers:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the scale is that of
     Liu et al. 2025, "Muon is Scalable for LLM Training", arXiv 2502.16982.
     """
-    matrices = [p for p in model.h.parameters() if p.dim() == 2] if config.matrices == "muon" else []
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if config.matrices == "muon" else []
     taken = set(matrices)
     others = [p for p in model.parameters() if p not in taken]
     groups = [
@@ -88,7 +88,7 @@ def set_rate(optimizer: Optimizers, rate: float) -> None:
         group["lr"] = rate * group.get(_SHARE, 1.0)
 
 
-def optimizer_tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
+def optimizer_tensors(model: Transformer, optimizer: Optimizers) -> dict[str, Tensor]:
     """The optimizer's memory under names that say whose it is: `h.0.attn.c_attn.weight/exp_avg`."""
     return {
         f"{name}/{key}": value
@@ -98,7 +98,7 @@ def optimizer_tensors(model: GPT, optimizer: Optimizers) -> dict[str, Tensor]:
     }
 
 
-def load_optimizer_tensors(model: GPT, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(model: Transformer, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
     """Give an optimizer its memory back. Raises: CheckpointError for the memory of another model."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():

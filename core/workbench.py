@@ -24,7 +24,7 @@ from core.events import (
     RunStarted,
 )
 from core.launch import parent_folder
-from core.model import GPT
+from core.model import build
 from core.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from core.runs import Run, Runs, data_folder
 from core.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ class Workbench:
         store = Runs(self.run.folder.parents[2])
         parent = parent_folder(store, self.config)[1] if self.config.parent else None
         self.tokenizer = self._tokenizer(parent)
-        self.model = GPT(self.config.model, self.tokenizer.padded_size)
+        self.model = build(self.config.model, self.tokenizer.padded_size)
         weights = yield from self._newest_good()
         if weights:
             checkpoint.check_fits(weights, self.model, self.tokenizer)
@@ -76,7 +76,7 @@ class Workbench:
             self.saved_step = self.state.step
         if self.config.compile:
             # Block by block: they are alike, so one compilation serves them all.
-            for block in self.model.h:
+            for block in self.model.blocks:
                 block.compile()
         # Rates changed for later steps than the checkpoint's come again, from the log, when those steps do.
         self.state.rate_changes = [
@@ -160,7 +160,7 @@ class Workbench:
         )
 
     def loss_sum(self, batch: Batch) -> Tensor:
-        """Summed nats of a batch's supervised tokens, as `GPT.loss_sum`, on the device."""
+        """Summed nats of a batch's supervised tokens, as `Transformer.loss_sum`, on the device."""
         positions = None
         if batch.supervised < batch.targets.numel():
             positions = (batch.targets.flatten() >= 0).nonzero().squeeze(1).to(self.placement.device)

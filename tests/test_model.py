@@ -1,4 +1,4 @@
-"""The model is GPT-2, its fast paths equal the plain ones, and nobody peeks."""
+"""The models are GPT-2 and NanoChat, their fast paths equal the plain ones, and nobody peeks."""
 
 import math
 
@@ -9,16 +9,33 @@ from torch import nn
 
 import core.model
 from core.config import ModelConfig
-from core.model import GPT, attend, attend_plainly
+from core.model import GPT, NanoChat, Transformer, attend, attend_plainly, build
 
 SMALL = ModelConfig(layers=3, heads=4, width=64, context=256)
 
 
-@pytest.fixture
-def model() -> GPT:
-    gpt = GPT(SMALL, 512)
-    gpt.initialise(3)
-    return gpt.eval()
+ARCHITECTURES = ["gpt2", "nanochat"]
+
+
+def sizes(architecture: str) -> ModelConfig:
+    return SMALL.model_copy(update={"architecture": architecture})
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    made = build(sizes(request.param), 512)
+    made.initialise(3)
+    if isinstance(made, NanoChat):
+        stir(made)
+    return made.eval()
+
+
+def stir(model: NanoChat) -> None:
+    """Random numbers for what begins at zero, which would hide a layer that is left out."""
+    generator = torch.Generator().manual_seed(4)
+    for block in model.layers:
+        for layer in (block.self_attn.o_proj, block.mlp.fc2):  # type: ignore[union-attr]
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)  # type: ignore[union-attr]
 
 
 def tokens_of(shape: tuple[int, int], vocabulary: int = 512, seed: int = 0) -> torch.Tensor:
@@ -52,7 +69,40 @@ def test_logits_equal_an_independent_gpt2() -> None:
     assert difference < 1e-4
 
 
-def test_the_model_is_made_of_linear_and_embedding_layers(model: GPT) -> None:
+def test_logits_equal_an_independent_nanochat() -> None:
+    """Random weights under the same names, against transformers' NanoChatForCausalLM; no logit cap in either."""
+    transformers = pytest.importorskip("transformers")
+    config = ModelConfig(architecture="nanochat", layers=4, heads=4, width=256, context=512)
+    ours = NanoChat(config, 1024).eval()
+    ours.initialise(1)
+    stir(ours)
+    theirs = transformers.NanoChatForCausalLM(
+        transformers.NanoChatConfig(
+            vocab_size=1024,
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            final_logit_softcapping=None,
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+            tie_word_embeddings=False,
+        )
+    ).eval()
+    theirs.load_state_dict(
+        {
+            name if name.startswith("lm_head") else f"model.{name}": tensor
+            for name, tensor in ours.state_dict().items()
+        }
+    )
+    tokens = tokens_of((2, 512), 1024)
+    with torch.no_grad():
+        difference = (ours(tokens) - theirs(tokens).logits).abs().max().item()
+    assert difference < 1e-4
+
+
+def test_the_model_is_made_of_linear_and_embedding_layers(model: Transformer) -> None:
     foreign = {
         type(module).__name__
         for module in model.modules()
@@ -70,7 +120,7 @@ def test_fast_attention_equals_the_written_out_form(t: int, s: int) -> None:
     assert torch.allclose(attend(q, k, v), attend_plainly(q, k, v), atol=1e-6)
 
 
-def test_plain_attention_gives_the_same_logits(model: GPT) -> None:
+def test_plain_attention_gives_the_same_logits(model: Transformer) -> None:
     tokens = tokens_of((2, 256))
     with torch.no_grad():
         fast = model(tokens)
@@ -78,7 +128,7 @@ def test_plain_attention_gives_the_same_logits(model: GPT) -> None:
         assert (fast - model(tokens)).abs().max() < 1e-5
 
 
-def test_an_untrained_model_knows_nothing(model: GPT) -> None:
+def test_an_untrained_model_knows_nothing(model: Transformer) -> None:
     """Its loss is near ln V, or the loss is wired wrong."""
     tokens = tokens_of((4, 128))
     assert (
@@ -86,7 +136,7 @@ def test_an_untrained_model_knows_nothing(model: GPT) -> None:
     )
 
 
-def test_no_position_sees_a_later_token(model: GPT) -> None:
+def test_no_position_sees_a_later_token(model: Transformer) -> None:
     tokens = tokens_of((1, 100))
     changed = tokens.clone()
     changed[0, 60:] = (changed[0, 60:] + 1) % 512
@@ -96,24 +146,31 @@ def test_no_position_sees_a_later_token(model: GPT) -> None:
     assert not torch.equal(before[0, 60:], after[0, 60:])
 
 
-def test_cached_generation_equals_uncached() -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_cached_generation_equals_uncached(architecture: str) -> None:
     """Greedy, 200 tokens, token for token."""
     from core.generate import Sampling, TokenDrawn, draw
     from core.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.train(["the quick brown fox jumps over the lazy dog " * 20], 300)
-    gpt = GPT(SMALL, tokenizer.padded_size)
-    gpt.initialise(5)
+    model = build(sizes(architecture), tokenizer.padded_size)
+    model.initialise(5)
     # Larger positions and projections than at the start, so that it does not repeat one token, or end at once.
-    gpt.wpe.weight.data *= 40
-    for block in gpt.h:
-        block.attn.c_proj.weight.data *= 20  # type: ignore[union-attr]
-    gpt.wte.weight.data[tokenizer.end_of_text :] = 0
-    gpt.eval()
+    if isinstance(model, GPT):
+        model.wpe.weight.data *= 40
+        for block in model.h:
+            block.attn.c_proj.weight.data *= 20  # type: ignore[union-attr]
+    elif isinstance(model, NanoChat):
+        stir(model)
+        for block in model.layers:
+            block.self_attn.o_proj.weight.data *= 100  # type: ignore[union-attr]
+            block.mlp.fc2.weight.data *= 100  # type: ignore[union-attr]
+    model.head.data[tokenizer.end_of_text :] = 0
+    model.eval()
     drawn = []
     for use_cache in (True, False):
         pieces = draw(
-            gpt, tokenizer, tokenizer.encode("the quick"), Sampling(0, max_tokens=200), use_cache=use_cache
+            model, tokenizer, tokenizer.encode("the quick"), Sampling(0, max_tokens=200), use_cache=use_cache
         )
         drawn.append([piece.token for piece in pieces if isinstance(piece, TokenDrawn) and piece.token >= 0])
     assert len(drawn[0]) == 200 and len(set(drawn[0])) > 10
@@ -122,7 +179,7 @@ def test_cached_generation_equals_uncached() -> None:
 
 @pytest.mark.parametrize("supervises_all", [True, False])
 def test_chunked_loss_and_gradient_equal_the_plain_ones(
-    model: GPT, monkeypatch: pytest.MonkeyPatch, supervises_all: bool
+    model: Transformer, monkeypatch: pytest.MonkeyPatch, supervises_all: bool
 ) -> None:
     monkeypatch.setattr(core.model, "_LOGITS_AT_ONCE", 512 * 37)  # chunks that do not divide evenly
     tokens, targets = tokens_of((3, 100)), tokens_of((3, 100), seed=1)
@@ -165,7 +222,7 @@ def test_chunked_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) ->
     assert largest < 8 * 256 * 2048 / 4
 
 
-def test_log_probabilities_equal_the_softmax(model: GPT) -> None:
+def test_log_probabilities_equal_the_softmax(model: Transformer) -> None:
     tokens, targets = tokens_of((2, 50)), tokens_of((2, 50), seed=1)
     expected = model(tokens).log_softmax(-1).gather(-1, targets[..., None]).flatten()
     assert torch.allclose(model.log_probabilities(tokens, targets), expected, atol=1e-5)
@@ -186,5 +243,7 @@ def test_initialisation_follows_the_seed_alone() -> None:
 def test_counted_parameters_are_the_models() -> None:
     from core.launch import count_parameters
 
-    assert count_parameters(SMALL, 512) == GPT(SMALL, 512).num_parameters()
+    for architecture in ARCHITECTURES:
+        config = sizes(architecture)
+        assert count_parameters(config, 512) == build(config, 512).num_parameters()
     assert count_parameters(ModelConfig(), 50304) == 124_475_904

@@ -102,18 +102,23 @@ def parented(store: Runs) -> Runs:
 
 
 @pytest.mark.parametrize(
-    ("stage", "matrices"), [("pretrain", "adamw"), ("finetune", "adamw"), ("pretrain", "muon")]
+    ("stage", "more"),
+    [
+        ("pretrain", []),
+        ("finetune", []),
+        ("pretrain", ["optim.matrices=muon", "model.architecture=nanochat"]),
+    ],
 )
 def test_stopped_twice_with_a_rate_change_equals_uninterrupted(
-    store: Runs, stage: str, matrices: str
+    store: Runs, stage: str, more: list[str]
 ) -> None:
     """Stop at 13, resume, change the rate at 17, stop at 21, resume: bit for bit the uninterrupted run."""
     if stage == "finetune":
         go(start(store, "smoke", "pretrain", None, ["steps=4", "samples.every=0"]))
     half = [ScaleLearningRate(factor=0.5)]
-    whole = launch(store, stage, f"optim.matrices={matrices}")
+    whole = launch(store, stage, *more)
     go(whole, {17: list(half)})
-    parts = launch(store, stage, f"optim.matrices={matrices}")
+    parts = launch(store, stage, *more)
     go(parts, {13: [Stop()]})
     go(parts, {17: list(half), 21: [Stop()]})
     assert of_kind(go(parts), RunStarted)[0].resumed_from_step == 21

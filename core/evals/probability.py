@@ -12,7 +12,7 @@ from core.data.pairs import Pair
 from core.errors import CheckpointError
 from core.evals.results import ModelResult
 from core.generate import Voice
-from core.model import GPT
+from core.model import Transformer
 
 FloatArray = NDArray[np.float64]
 
@@ -79,7 +79,7 @@ def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
 
 
 @torch.inference_mode()
-def _score_batch(model: GPT, rows: list[_Row]) -> dict[int, FloatArray]:
+def _score_batch(model: Transformer, rows: list[_Row]) -> dict[int, FloatArray]:
     shape = len(rows), max(len(row.ids) for row in rows) - 1
     tokens = torch.zeros(shape, dtype=torch.long)
     targets = torch.full(shape, -1)
