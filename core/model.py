@@ -108,14 +108,12 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """What both architectures share: from what the head reads to logits and losses.
 
-    Args:
-        vocabulary: rows of the embedding (V), padding included.
+    Subclasses are made from (config, vocabulary), the rows of the embedding (V), padding included.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.vocabulary = vocabulary
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -189,7 +187,7 @@ class GPT(Transformer):
     """GPT-2. Its head is its token embedding, transposed."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
-        super().__init__(config, vocabulary)
+        super().__init__(config)
         self.wte = nn.Embedding(vocabulary, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
         self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -305,7 +303,7 @@ class NanoChat(Transformer):
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
-        super().__init__(config, vocabulary)
+        super().__init__(config)
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
         self.layers = nn.ModuleList(NanoChatBlock(config) for _ in range(config.layers))
         self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
