@@ -50,6 +50,8 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit"
             )
+        if self.architecture == "nanochat" and self.width // self.heads % 2:
+            raise ValueError("nanochat turns numbers in pairs: width over heads must be even")
         return self
 
 
