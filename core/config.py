@@ -30,8 +30,8 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """Sizes of the Transformer. Later stages inherit them from their parent."""
 
-    architecture: Literal["gpt2", "nanochat"] = "gpt2"
-    """gpt2: as released; nanochat: rotary positions, normalised queries and keys, squared ReLU, a head of its own."""
+    architecture: Literal["gpt2", "modern"] = "gpt2"
+    """gpt2: as released; modern: rotary positions, normalised queries and keys, squared ReLU, smeared tokens."""
     layers: Annotated[int, Field(ge=1, le=200)] = 12
     """Transformer blocks."""
     heads: Annotated[int, Field(ge=1, le=256)] = 12
@@ -50,8 +50,8 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit"
             )
-        if self.architecture == "nanochat" and self.width // self.heads % 2:
-            raise ValueError("nanochat turns numbers in pairs: width over heads must be even")
+        if self.architecture == "modern" and self.width // self.heads % 2:
+            raise ValueError("modern turns numbers in pairs: width over heads must be even")
         return self
 
 

@@ -2,8 +2,8 @@
 
 Letters: B batch, T time (tokens), C width, H heads, D head width (C / H), V vocabulary, N supervised positions.
 Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; sizes and initialisation as in
-the released GPT-2, whose attribute names `GPT` follows. `NanoChat` is laid out as the architecture of that name, which
-gathers what the speed records for GPT-2 have found to pay.
+the released GPT-2, whose attribute names `GPT` follows. `ModernGPT` gathers what the speed records for GPT-2 have found
+to pay, under the attribute names of the architecture nanochat.
 """
 
 import math
@@ -225,7 +225,7 @@ class GPT(Transformer):
         return self.ln_f(x)
 
 
-# ---------------------------------------------------------------- NanoChat
+# ---------------------------------------------------------------- ModernGPT
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -283,7 +283,7 @@ class SquaredReluMLP(nn.Module):
         return self.fc2(F.relu(self.fc1(x)).square())
 
 
-class NanoChatBlock(nn.Module):
+class ModernBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
@@ -295,17 +295,18 @@ class NanoChatBlock(nn.Module):
         return x + F.dropout(self.mlp(normalised(x)), self.dropout, self.training)
 
 
-class NanoChat(Transformer):
-    """Rotary positions, norms without weights, normalised queries and keys, squared ReLU, a head of its own.
+class ModernGPT(Transformer):
+    """Rotary positions, norms without weights, normalised queries and keys, squared ReLU, no biases; a tied head.
 
-    No biases anywhere. What each block adds begins at zero, so that the first steps train embedding and head.
+    Each token's embedding is smeared with the one before, so that a single layer can look for what followed a token
+    earlier. What each block adds begins at zero: the first steps train the embedding.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
-        self.layers = nn.ModuleList(NanoChatBlock(config) for _ in range(config.layers))
-        self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
+        self.smear = nn.Parameter(torch.zeros(config.width))
+        self.layers = nn.ModuleList(ModernBlock(config) for _ in range(config.layers))
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -313,25 +314,23 @@ class NanoChat(Transformer):
 
     @property
     def head(self) -> Tensor:
-        return self.lm_head.weight
+        return self.embed_tokens.weight
 
     def initialise(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith(("o_proj.weight", "fc2.weight")):
+            if name.endswith(("smear", "o_proj.weight", "fc2.weight")):
                 nn.init.zeros_(parameter)
-            elif name == "embed_tokens.weight":
-                nn.init.normal_(parameter, std=0.02, generator=generator)
-            elif name == "lm_head.weight":
-                nn.init.normal_(parameter, std=0.001, generator=generator)
             else:
-                nn.init.normal_(parameter, std=1 / math.sqrt(self.config.width), generator=generator)
+                std = 0.02 if name == "embed_tokens.weight" else 0.5 / math.sqrt(self.config.width)
+                nn.init.normal_(parameter, std=std, generator=generator)
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         past = cache.length if cache else 0
         positions = torch.arange(past, past + tokens.size(1), device=tokens.device)
         turn = angles(positions, self.config.width // self.config.heads)
-        x = normalised(self.embed_tokens(tokens))
+        x = self.embed_tokens(tokens)
+        x = normalised(x + self.smear * _one_before(x, cache))
         for layer, block in enumerate(self.layers):
             x = block(x, turn, cache, layer)
         if cache is not None:
@@ -339,9 +338,15 @@ class NanoChat(Transformer):
         return normalised(x)
 
 
+def _one_before(x: Tensor, cache: KVCache | None) -> Tensor:
+    """What stood a token earlier, (B, T, C): zeros before the first token."""
+    before = torch.zeros_like(x[:, :1]) if cache is None else cache.exchange_last(x)
+    return torch.cat((before, x[:, :-1]), dim=1)
+
+
 def build(config: ModelConfig, vocabulary: int) -> Transformer:
     """The model of the architecture that the configuration names, its weights not yet set."""
-    return (NanoChat if config.architecture == "nanochat" else GPT)(config, vocabulary)
+    return (ModernGPT if config.architecture == "modern" else GPT)(config, vocabulary)
 
 
 # ---------------------------------------------------------------- loss

@@ -148,7 +148,7 @@ def test_the_screen_names_the_last_stages_after_their_domain() -> None:
         ("1e-3", "0.0", ["optim.learning_rate:", "greater than 0"]),
         ("1e-3", "0x" + "f" * 9000, ["line 21: optim.learning_rate:"]),
         ("heads = 2", "heads = 5", ["model: width 32 does not divide into 5 heads; 4 heads would fit"]),
-        ("heads = 2", 'heads = 32\narchitecture = "nanochat"', ["model: nanochat", "must be even"]),
+        ("heads = 2", 'heads = 32\narchitecture = "modern"', ["model: modern", "must be even"]),
         ("width = 32", "width = 10000000000", ["model.width:", "less than or equal to"]),
         ("tokens = 64", "tokens = 63", ["batch.tokens: 63 is not a multiple of the context 16"]),
         ("tokens = 64", "tokens = 0", ["batch.tokens: must be above 0"]),

@@ -22,12 +22,17 @@ from tui.workers import evaluate
 from tui.workers.evaluate import Finished, Progress, keep_report
 
 
-def result(mean: float) -> ModelResult:
-    return ModelResult(mean, (mean - 0.01, mean + 0.012), 1.234, mean + 0.01, mean / 2, mean - 0.002, 9.5)
+def result(mean: float, nats: float = 1.234) -> ModelResult:
+    return ModelResult(mean, (mean - 0.01, mean + 0.012), nats, mean + 0.01, mean / 2, mean - 0.002, 9.5)
 
 
 def make_report(
-    general: Run, baseball: Run, gain: float = 1.88, kept: float = 0.95, sha256: str = ""
+    general: Run,
+    baseball: Run,
+    gain: float = 1.88,
+    kept: float = 0.95,
+    sha256: str = "",
+    nats: float = 1.234,
 ) -> Report:
     """A report as core.evals makes it, of any gain and loss."""
     models = {
@@ -36,7 +41,7 @@ def make_report(
     }
     sets = {}
     for name, before, ratio in (("baseball-heldout", 0.2, gain), ("general-heldout", 0.26, kept)):
-        means = {"general": result(before), "baseball": result(before * ratio)}
+        means = {"general": result(before), "baseball": result(before * ratio, nats)}
         sets[name] = SetResult(100, 4321, 0, means, ratio, (ratio - 0.03, ratio + 0.03))
     questions = [
         QuestionResult(
@@ -71,6 +76,16 @@ def test_words_follow_the_intervals(runs: Any) -> None:
     assert same.startswith("=") and "within chance" in same
     assert kept.startswith("=") and "kept 99 %" in kept
     assert verdicts(make_report(general, baseball, 0.8), "chess")[0].startswith("▼ Lost on chess")
+
+
+def test_a_gain_that_costs_surprise_is_called_mixed(runs: Any) -> None:
+    """A higher mean probability beside clearly more nats is no plain gain; a plain loss stays one."""
+    pair = runs.add_pair()
+    gained, kept = verdicts(make_report(*pair, kept=1.09, nats=1.74), "baseball")
+    assert gained.startswith("▼ Mixed on baseball") and "nats/byte 1.23 → 1.74" in gained
+    assert kept.startswith("▼ Mixed on general") and "kept 109 %" in kept and len(kept) < 80
+    assert "Forgot" in verdicts(make_report(*pair, nats=1.74), "baseball")[1]
+    assert verdicts(make_report(*pair, kept=1.09, nats=1.2), "baseball")[1].startswith("▲ Gained")
 
 
 def test_questions_stand_most_gained_first(runs: Any) -> None:

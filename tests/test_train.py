@@ -106,7 +106,7 @@ def parented(store: Runs) -> Runs:
     [
         ("pretrain", []),
         ("finetune", []),
-        ("pretrain", ["optim.matrices=muon", "model.architecture=nanochat"]),
+        ("pretrain", ["optim.matrices=muon", "model.architecture=modern"]),
     ],
 )
 def test_stopped_twice_with_a_rate_change_equals_uninterrupted(

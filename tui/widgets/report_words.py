@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from core.evals.results import Report, SetResult
 
 _QUESTION_WIDTH = 50
+_CLEARLY_MORE = 1.05
 _SIGN_STYLES = {"▲": "$text-success", "▼": "$text-warning"}
 
 
@@ -34,6 +35,8 @@ def verdicts(report: "Report", domain: str) -> list[str]:
 def _gain(subject: str, result: "SetResult") -> str:
     ratio, means = result.ratio or 0.0, _means(result)
     low, high = result.ratio_ci95 or (0.0, 0.0)
+    if high >= 1 and _is_more_surprised(result):
+        return f"▼ Mixed on {subject}: ×{ratio:.2f} ({means}), {_surprise(result)}."
     if low > 1:
         return f"▲ Gained on {subject}: ×{ratio:.2f} probability for the correct token ({means})."
     if high < 1:
@@ -45,11 +48,27 @@ def _forgetting(result: "SetResult") -> str:
     ratio, means = result.ratio or 0.0, _means(result)
     low, high = result.ratio_ci95 or (0.0, 0.0)
     kept = f"kept {ratio * 100:.0f} %"
+    if high >= 1 and _is_more_surprised(result):
+        return f"▼ Mixed on general subjects: {kept} ({means}), {_surprise(result)}."
     if high < 1:
         return f"▼ Forgot of the general subjects: {kept} ({means})."
     if low > 1:
         return f"▲ Gained on general subjects, too: {kept} ({means})."
     return f"= Forgot nothing that shows of the general subjects: {kept} ({means})."
+
+
+def _is_more_surprised(result: "SetResult") -> bool:
+    """Whether the answers cost clearly more nats than before.
+
+    A model can gain mean probability where it was right before, and yet be far more wrong elsewhere: nats show that.
+    """
+    first, *_, last = result.by_model.values()
+    return last.nats_per_byte > _CLEARLY_MORE * first.nats_per_byte
+
+
+def _surprise(result: "SetResult") -> str:
+    first, *_, last = result.by_model.values()
+    return f"nats/byte {first.nats_per_byte:.2f} → {last.nats_per_byte:.2f}"
 
 
 def _means(result: "SetResult") -> str:
