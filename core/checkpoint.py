@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -45,8 +46,8 @@ class TrainState:
     """Last step whose validation loss was measured."""
     validation_loss: float | None = None
     """Of these very weights; None where they were not validated."""
-    rate_changes: list[list[float]] = field(default_factory=list)
-    """[step, multiplier]: the schedule is multiplied from the update that makes `step` on."""
+    interventions: list[dict[str, Any]] = field(default_factory=list)
+    """What was changed by hand so far, each as its event's row."""
     data: str = ""
     """Name of the folder of prepared data that the run learns from."""
     model: dict[str, float | str] = field(default_factory=dict)

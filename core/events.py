@@ -23,10 +23,16 @@ class Record:
 
     def to_line(self, at: str | None = None) -> str:
         """The record as one JSON line, without the newline."""
-        row: dict[str, Any] = {self.kind_key: type(self).__name__, "at": at or now()}
+        return json.dumps(
+            self.to_row(at=at or now()), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+
+    def to_row(self, **more: str) -> dict[str, Any]:
+        """The record as plain JSON values: its kind, `more`, its fields."""
+        row: dict[str, Any] = {self.kind_key: type(self).__name__, **more}
         for field in fields(self):
             row[field.name] = _encode(getattr(self, field.name))
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,8 @@ class Validated(Event):
     bits_per_byte: float
     """Compares across vocabularies; nan where the text's bytes are not known."""
     elapsed_s: float
+    steps: int = 0
+    """The run's last step, as planned then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +137,44 @@ class LearningRateChanged(Event):
     after: float
     multiplier: float
     """The factor on the schedule from here on; what a resumed run applies again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePlanned(Event):
+    """Someone planned the rate anew by hand. It holds from the update that makes `step` on."""
+
+    step: int
+    tokens: int
+    shape: str
+    """cosine, linear, constant"""
+    before: float
+    after: float
+    """The rate at the plan's beginning."""
+    final_rate: float
+    until_step: int
+    """The update that first has `final_rate`."""
+    steps: int
+    """The run's last step from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationIntervalChanged(Event):
+    """Someone changed how often is validated, from `step` on."""
+
+    step: int
+    tokens: int
+    before: int
+    after: int
+    """Steps between validations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteAdded(Event):
+    """Someone wrote something down about this place of the run."""
+
+    step: int
+    tokens: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +248,32 @@ class ScaleLearningRate(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSchedule(Command):
+    """Lead the rate from what it is now to `final_rate` over `tokens` tokens and end the run there.
+
+    With the shape constant the rate stays as it is to the run's last step, and the other two say nothing.
+    """
+
+    shape: str
+    """cosine, linear, constant"""
+    tokens: int = 0
+    """0: until the run's last step."""
+    final_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetValidationInterval(Command):
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddNote(Command):
+    """Write something down about where the run is; it stands on the chart."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause(Command):
     pass
 
@@ -251,6 +323,11 @@ def event_from_line(line: str | bytes) -> Event | None:
     return _from_line(line, "event", _EVENTS)  # type: ignore[return-value]
 
 
+def event_from_row(row: Any) -> Event | None:
+    """The event that `to_row` wrote, or None for anything else."""
+    return _from_row(row, "event", _EVENTS)  # type: ignore[return-value]
+
+
 def command_from_line(line: str | bytes) -> Command | None:
     """The command on a line, or None for a line that holds none."""
     return _from_line(line, "command", _COMMANDS)  # type: ignore[return-value]
@@ -266,7 +343,13 @@ def instant_of_line(line: str | bytes) -> str:
 
 def _from_line(line: str | bytes, key: str, kinds: dict[str, type[Record]]) -> Record | None:
     try:
-        row = json.loads(line)
+        return _from_row(json.loads(line), key, kinds)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _from_row(row: Any, key: str, kinds: dict[str, type[Record]]) -> Record | None:
+    try:
         kind = kinds[row[key]]
         values = {}
         for field in fields(kind):

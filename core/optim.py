@@ -73,13 +73,16 @@ def scheduled_rate(config: OptimConfig, step: int, steps: int) -> float:
     if step <= config.warmup_steps:
         return config.learning_rate * step / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    if config.schedule == "constant":
-        share = 1.0
-    elif config.schedule == "linear":
-        share = 1 - done * (1 - config.final_share)
-    else:
-        share = config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * done))
-    return config.learning_rate * share
+    return config.learning_rate * (
+        config.final_share + (1 - config.final_share) * shaped(config.schedule, done)
+    )
+
+
+def shaped(shape: str, done: float) -> float:
+    """Where between its end (0) and its beginning (1) a schedule stands after this share of its way."""
+    if shape == "constant":
+        return 1.0
+    return 1 - done if shape == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_rate(optimizer: Optimizers, rate: float) -> None:

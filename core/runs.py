@@ -26,6 +26,7 @@ from core.events import (
     RunEnded,
     RunPaused,
     RunStarted,
+    SchedulePlanned,
     TrainMeasured,
     Validated,
     event_from_line,
@@ -195,7 +196,7 @@ class Run:
         """State and last figures, read from the end of the log only."""
         lines = last_lines(self.events_file)
         found: dict[type, Event] = {}
-        last_at, closing, holds_to = "", "", math.inf
+        last_at, closing, holds_to, steps = "", "", math.inf, 0
         for line in reversed(lines):
             event = event_from_line(line)
             if event is None:
@@ -205,13 +206,15 @@ class Run:
                 closing = closing or type(event).__name__
             if getattr(event, "step", -1) <= holds_to:
                 found.setdefault(type(event), event)
+                if isinstance(event, (SchedulePlanned, Validated, RunStarted)):
+                    steps = steps or event.steps
             if isinstance(event, RunStarted):
                 holds_to = min(holds_to, event.resumed_from_step or -1)
             if {RunStarted, TrainMeasured, Validated} <= found.keys():
                 break
-        return self._summary_of(found, closing, last_at)
+        return self._summary_of(found, closing, last_at, steps)
 
-    def _summary_of(self, found: dict[type, Event], closing: str, last_at: str) -> Summary:
+    def _summary_of(self, found: dict[type, Event], closing: str, last_at: str, steps: int) -> Summary:
         started, ended = found.get(RunStarted), found.get(RunEnded)
         train, validation = found.get(TrainMeasured), found.get(Validated)
         if self.is_held():
@@ -224,7 +227,7 @@ class Run:
         return Summary(
             state=state,
             step=train.step if isinstance(train, TrainMeasured) else 0,
-            steps=first[0].steps if first else 0,
+            steps=steps or (first[0].steps if first else 0),
             tokens=train.tokens if isinstance(train, TrainMeasured) else 0,
             train_loss=train.loss if isinstance(train, TrainMeasured) else None,
             validation_loss=validation.loss if isinstance(validation, Validated) else None,

@@ -4,13 +4,15 @@ import math
 from dataclasses import dataclass, field
 
 from core.events import (
-    CheckpointSaved,
     Event,
     LearningRateChanged,
     NonFiniteMet,
+    NoteAdded,
     RunStarted,
+    SchedulePlanned,
     TrainMeasured,
     Validated,
+    ValidationIntervalChanged,
 )
 
 
@@ -76,11 +78,17 @@ class RunSeries:
             case LearningRateChanged():
                 factor = event.after / event.before if event.before else 1.0
                 self.marks.append(Mark(event.step, event.tokens, f"rate {factor_text(factor)}"))
+            case SchedulePlanned():
+                self.marks.append(
+                    Mark(event.step, event.tokens, f"{event.shape} {rate_range(event)}".strip())
+                )
+            case ValidationIntervalChanged():
+                self.marks.append(Mark(event.step, event.tokens, f"val. every {event.after}"))
+            case NoteAdded():
+                self.marks.append(Mark(event.step, event.tokens, event.text))
             case NonFiniteMet():
                 tokens = self.train.tokens[-1] if self.train.tokens else 0
                 self.marks.append(Mark(event.step, tokens, "not finite"))
-            case CheckpointSaved():
-                pass
             case _:
                 pass
 
@@ -100,6 +108,11 @@ def factor_text(factor: float) -> str:
         if math.isclose(factor, value, rel_tol=1e-3):
             return text
     return f"×{factor:.3g}"
+
+
+def rate_range(plan: SchedulePlanned) -> str:
+    """Where a plan leads: `→ 0`, `→ 6e-05`; nothing where it stays."""
+    return "" if plan.shape == "constant" else f"→ {plan.final_rate:.2g}"
 
 
 def smooth(values: list[float], weight: float) -> list[float]:

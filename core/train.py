@@ -14,7 +14,6 @@ from core.event_log import Follower
 from core.events import (
     Command,
     Event,
-    LearningRateChanged,
     NonFiniteMet,
     Pause,
     Resume,
@@ -24,14 +23,12 @@ from core.events import (
     SampleDrawn,
     SampleNow,
     SaveNow,
-    ScaleLearningRate,
-    SetLearningRate,
     Stop,
     TrainMeasured,
     Validated,
     Warned,
 )
-from core.optim import scheduled_rate, set_rate
+from core.optim import set_rate
 from core.runs import Run
 from core.workbench import Workbench
 
@@ -107,15 +104,14 @@ class _Trainer:
 
     def _step(self) -> Iterator[Event]:
         making = self.work.state.step + 1
-        while self.work.changes_to_come and self.work.changes_to_come[0][0] <= making:
-            yield self._change_rate(self.work.changes_to_come.pop(0)[1])
+        yield from self.work.interventions.due(making)
         started_at, paused_before_s = time.monotonic(), self._paused_s
         loss, fed = yield from self._accumulate()
         if self._stop:
             return
         clip = self.work.config.optim.clip_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.work.model.parameters(), clip))
-        rate = self._rate()
+        rate = self.work.interventions.rate(making, self.work.steps)
         self.work.state.step = making
         self.work.state.tokens += fed
         self.work.state.validation_loss = None
@@ -199,7 +195,7 @@ class _Trainer:
         step, last = self.work.state.step, self.work.state.step == self.work.steps
         saves = step > 0 and (last or step % self.work.config.checkpoint_every == 0)
         validates = (
-            saves or step % self.work.config.validate_every == 0
+            saves or step % self.work.interventions.validate_every == 0
         ) and self.work.state.validated_step != step
         if validates:
             yield from self._validate()
@@ -235,6 +231,7 @@ class _Trainer:
             loss=loss,
             bits_per_byte=nats / math.log(2) / size if size else math.nan,
             elapsed_s=time.monotonic() - started_at,
+            steps=self.work.steps,
         )
 
     def _sample(self) -> Iterator[Event]:
@@ -286,16 +283,6 @@ class _Trainer:
 
     def _obey_one(self, command: Command) -> Iterator[Event]:
         match command:
-            case SetLearningRate(learning_rate=rate) if math.isfinite(rate) and 0 <= rate <= 1:
-                base = self._rate() / self._multiplier()
-                if base > 0:
-                    yield self._change_rate_by_hand(rate / base)
-                else:
-                    yield Warned(message="The schedule's rate is zero here; it cannot be set in proportion.")
-            case ScaleLearningRate(factor=factor) if math.isfinite(factor) and 0 < factor <= 1000:
-                yield self._change_rate_by_hand(self._multiplier() * factor)
-            case SetLearningRate() | ScaleLearningRate():
-                yield Warned(message=f"A rate was asked for that cannot be: {command}.")
             case SaveNow() if self.work.state.step and self.work.saved_step != self.work.state.step:
                 yield self.work.save()
             case SampleNow():
@@ -303,7 +290,10 @@ class _Trainer:
                 yield from self._sample()
                 self.work.model.train(was_training)
             case _:
-                pass
+                state = self.work.state
+                done = self.work.interventions.obey(command, state.step + 1, state.tokens, self.work.steps)
+                if done:
+                    yield done
 
     def _told_to_stop(self) -> bool:
         """For the time before the first step: only a stop can be obeyed there; the rest waits."""
@@ -317,30 +307,6 @@ class _Trainer:
     def _new_commands(self) -> list[Command]:
         waiting, self._waiting = self._waiting, []
         return waiting + self._poll()
-
-    def _multiplier(self) -> float:
-        return self.work.state.rate_changes[-1][1] if self.work.state.rate_changes else 1.0
-
-    def _rate(self) -> float:
-        """The rate of the next update."""
-        step = min(self.work.state.step + 1, self.work.steps)
-        return scheduled_rate(self.work.config.optim, step, self.work.steps) * self._multiplier()
-
-    def _change_rate_by_hand(self, multiplier: float) -> Event:
-        # Whoever sets the rate now means it to hold, also against a change that an earlier process made later on.
-        self.work.changes_to_come.clear()
-        return self._change_rate(multiplier)
-
-    def _change_rate(self, multiplier: float) -> Event:
-        before = self._rate()
-        self.work.state.rate_changes.append([self.work.state.step + 1, multiplier])
-        return LearningRateChanged(
-            step=self.work.state.step + 1,
-            tokens=self.work.state.tokens,
-            before=before,
-            after=self._rate(),
-            multiplier=multiplier,
-        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

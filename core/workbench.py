@@ -20,9 +20,9 @@ from core.events import (
     CheckpointSetAside,
     DataPrepared,
     Event,
-    LearningRateChanged,
     RunStarted,
 )
+from core.interventions import Interventions
 from core.launch import parent_folder
 from core.model import build
 from core.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
@@ -37,9 +37,15 @@ class Workbench:
         self.config = config
         self.run = run
         self.state = TrainState(seed=config.seed)
-        self.steps = config.steps
+        self.interventions = Interventions(config)
         self.saved_step = 0
         """Step of the newest checkpoint."""
+        self._configured_steps = config.steps
+
+    @property
+    def steps(self) -> int:
+        """The run's last step."""
+        return self.interventions.steps(self._configured_steps)
 
     def set_up(self) -> Iterator[Event]:
         """Tokenizer, model and optimizer: from the run's newest good checkpoint, its parent's, or the seed."""
@@ -78,24 +84,7 @@ class Workbench:
             # Block by block: they are alike, so one compilation serves them all.
             for block in self.model.blocks:
                 block.compile()
-        # Rates changed for later steps than the checkpoint's come again, from the log, when those steps do.
-        self.state.rate_changes = [
-            change for change in self.state.rate_changes if change[0] <= self.state.step
-        ]
-        self.changes_to_come = [change for change in self._logged_changes() if change[0] > self.state.step]
-
-    def _logged_changes(self) -> list[tuple[int, float]]:
-        """(step, multiplier) of every rate change that still holds, whichever process made it.
-
-        A change takes back those already noted for the same or later steps; one that a resumed process has only
-        made again takes back nothing.
-        """
-        changes: list[tuple[int, float]] = []
-        for event in self.run.events():
-            if isinstance(event, LearningRateChanged) and (event.step, event.multiplier) not in changes:
-                changes = [change for change in changes if change[0] < event.step]
-                changes.append((event.step, event.multiplier))
-        return changes
+        self.interventions.restore(self.state.interventions, self.run.events(), self.state.step)
 
     def _tokenizer(self, parent: Path | None) -> Tokenizer:
         if (self.run.folder / "tokenizer.json").is_file():
@@ -138,7 +127,7 @@ class Workbench:
         self.state.data = data.folder.name
         self.batches = batches_of(data, config, context, self.tokenizer.end_of_text)
         if config.epochs:
-            self.steps = max(1, math.ceil(config.epochs * self.batches.steps_per_epoch))
+            self._configured_steps = max(1, math.ceil(config.epochs * self.batches.steps_per_epoch))
         yield RunStarted(
             run=self.run.name,
             stage=config.stage,
@@ -170,6 +159,7 @@ class Workbench:
 
     def save(self) -> Event:
         """Write the checkpoint of the present step and prune older ones. Raises: RetryLaterError."""
+        self.state.interventions = self.interventions.rows()
         self.state.model = self.model.config.model_dump()
         self.state.tokenizer = self.tokenizer.fingerprint
         weights = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}

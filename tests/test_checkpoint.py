@@ -109,7 +109,7 @@ def test_every_field_of_the_state_comes_back(run: Run) -> None:
         seed=5,
         validated_step=3,
         validation_loss=0.1 + 0.2,
-        rate_changes=[[2, 0.5], [3, 1 / 3]],
+        interventions=[{"event": "LearningRateChanged", "step": 2, "multiplier": 1 / 3}],
     )
     checkpoint.save(run, state, vocabulary(), {"a": torch.ones(1)}, {})
     assert checkpoint.load_at(run).state == state
@@ -574,7 +574,7 @@ HOSTILE = {
     "a manifest of another format": lambda folder: (folder / MANIFEST).write_text(
         (folder / MANIFEST).read_text().replace('"format": 1', '"format": 2')
     ),
-    "a state of other types": _sealed(STATE, '{"step": 8, "validation_loss": "low", "rate_changes": 3}'),
+    "a state of other types": _sealed(STATE, '{"step": 8, "validation_loss": "low", "interventions": 3}'),
     "a state nested deeply": _sealed(STATE, "[" * 100_000),
     "a state of 50 MB": _sealed(STATE, "{" + " " * (50 << 20) + "}"),
 }

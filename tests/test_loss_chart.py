@@ -6,7 +6,15 @@ import re
 import pytest
 from textual_plotext import Plot
 
-from core.events import LearningRateChanged, NonFiniteMet, TrainMeasured, Validated
+from core.events import (
+    LearningRateChanged,
+    NonFiniteMet,
+    NoteAdded,
+    SchedulePlanned,
+    TrainMeasured,
+    Validated,
+    ValidationIntervalChanged,
+)
 from core.series import RunSeries
 from tui import chart
 from tui.chart import Paint, View
@@ -122,6 +130,33 @@ def test_rate_changes_are_labelled_lines() -> None:
     text = drawn(series)
     assert text.count("rate ×½") == 3
     assert text.count("┊") > 15
+
+
+def test_a_note_is_a_label_that_cannot_break_the_chart() -> None:
+    """Whatever someone wrote down, its mark is one short line of single columns."""
+    series = a_run()
+    series.feed(NoteAdded(step=100, tokens=100_000, text="new\x1b[2J data 打球 " + "long " * 50))
+    text = drawn(series)
+    assert "new␛[2J data" in text and "打" not in text and "…" in text
+    assert {len(line) for line in text.splitlines()} == {len(drawn(a_run()).splitlines()[0])}
+
+
+def test_a_plan_and_an_interval_are_labelled() -> None:
+    series = a_run()
+    series.feed(
+        SchedulePlanned(
+            step=100,
+            tokens=100_000,
+            shape="cosine",
+            before=1e-3,
+            after=1e-3,
+            final_rate=0.0,
+            until_step=400,
+            steps=400,
+        )
+    )
+    series.feed(ValidationIntervalChanged(step=200, tokens=200_000, before=50, after=10))
+    assert "cosine → 0" in drawn(series) and "val. every 10" in drawn(series)
 
 
 def test_x_labels_are_tokens_in_one_unit() -> None:

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
+
 from core.series import Mark, RunSeries, smooth, thin
+from tui.clean import clean_line
 
 Color = tuple[int, int, int] | str
 """Red, green, blue; or "default", the terminal's own."""
@@ -17,6 +20,7 @@ ZOOMS = (1.0, 0.5, 0.2)
 TRAIN_MARKER, VALIDATION_MARKER = "braille", "●"
 _LOWEST_LOG = 1e-4
 _MAX_LABEL_ROWS = 3
+_LONGEST_LABEL = 24
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -220,14 +224,16 @@ def _draw_marks(
         share = (mark.tokens - span[0]) / (span[1] - span[0])
         plt.plot([mark.tokens] * 2, list(limits), marker="┊", color=paint.mark)
         column = int(0.5 + (columns - 1) * share)
-        start = column + 1 if column + 1 + len(mark.label) <= columns else column - len(mark.label)
+        # A character two columns wide would push the rest of its row along.
+        label = "".join(c if cell_len(c) == 1 else "·" for c in clean_line(mark.label, _LONGEST_LABEL))
+        start = column + 1 if column + 1 + len(label) <= columns else column - len(label)
         if start < 0:
             continue
-        end = start + len(mark.label)
+        end = start + len(label)
         row = next((r for r, used in enumerate(taken) if all(end < a or b < start for a, b in used)), None)
         if row is None:
             continue
         taken[row].append((start, end))
         x = span[0] + start / max(1, columns - 1) * (span[1] - span[0])
         y = limits[1] - row / max(1, rows - 1) * (limits[1] - limits[0])
-        plt.text(mark.label, x, y, color=paint.mark, alignment="left")
+        plt.text(label, x, y, color=paint.mark, alignment="left")

@@ -15,19 +15,22 @@ from core.events import (
     Event,
     LearningRateChanged,
     NonFiniteMet,
+    NoteAdded,
     PreparationProgressed,
     RunEnded,
     RunPaused,
     RunStarted,
     SampleDrawn,
+    SchedulePlanned,
     TrainMeasured,
     Validated,
+    ValidationIntervalChanged,
     Warned,
     event_from_line,
     instant_of_line,
 )
 from core.runs import Run
-from core.series import factor_text
+from core.series import factor_text, rate_range
 from tui.clean import clean, clean_line
 
 _LONGEST_REPLAY_PAUSE_S = 5.0
@@ -82,6 +85,15 @@ class Progress:
             case LearningRateChanged():
                 factor = factor_text(event.after / event.before) if event.before else ""
                 yield f"  step {event.step}: learning rate {event.before:.3g} -> {event.after:.3g} {factor}"
+            case SchedulePlanned():
+                yield (
+                    f"  step {event.step}: rate planned anew: {event.shape} {rate_range(event)}".rstrip()
+                    + f" until step {event.until_step}; the run ends at step {event.steps}"
+                )
+            case ValidationIntervalChanged():
+                yield f"  step {event.step}: validation every {event.after} steps, was {event.before}"
+            case NoteAdded():
+                yield f"  step {event.step}: note: {clean_line(event.text, 200)}"
             case NonFiniteMet():
                 yield f"  step {event.step}: {event.what} is not finite; no update was made"
             case CheckpointSetAside():

@@ -12,6 +12,7 @@ from core.events import (
     RunPaused,
     RunStarted,
     SampleDrawn,
+    SchedulePlanned,
     TrainMeasured,
     Validated,
 )
@@ -58,6 +59,8 @@ class RunState:
         """Whether anyone has looked if the run is live; until then its state is not claimed."""
         self.memory_bytes = 0
         self.disk_free_bytes = 0
+        self._planned_steps = 0
+        """The last step where the schedule was planned anew since the start; 0 where it was not."""
         self._started_at = 0.0
         self._measuring_since = 0.0
         self._steps_measured = 0
@@ -91,6 +94,8 @@ class RunState:
                 self.validated_before, self.validated = self.validated, event
             case SampleDrawn():
                 self.sample = event
+            case SchedulePlanned():
+                self._planned_steps = event.steps
             case CheckpointSaved():
                 self.checkpoint_step = event.step
             case RunPaused():
@@ -105,6 +110,7 @@ class RunState:
 
     def _start(self, event: RunStarted, at: float) -> None:
         self.started, self.ended, self.is_paused = event, None, False
+        self._planned_steps = 0
         self._started_at, self._measuring_since = at, 0.0
         self._steps_measured, self._paused_s, self._paused_at = 0, 0.0, 0.0
         self.checkpoint_step = event.resumed_from_step
@@ -146,7 +152,7 @@ class RunState:
 
     @property
     def steps(self) -> int:
-        return self.started.steps if self.started else 0
+        return self._planned_steps or (self.started.steps if self.started else 0)
 
     @property
     def can_resume(self) -> bool:
