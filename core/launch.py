@@ -84,7 +84,7 @@ def count_parameters(model: ModelConfig, padded_vocabulary: int) -> int:
     """Learned numbers of a model of these sizes, as `Transformer.num_parameters` counts them."""
     c = model.width
     if model.architecture == "modern":
-        return padded_vocabulary * c + c + model.layers * 12 * c * c
+        return padded_vocabulary * c + model.layers * (12 * c * c + 2 * c) + 2 * c
     block = 12 * c * c + 13 * c
     return padded_vocabulary * c + model.context * c + model.layers * block + 2 * c
 

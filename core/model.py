@@ -7,7 +7,6 @@ to pay, under the attribute names of the architecture nanochat.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.kv_cache import KVCache
+from core.loss import summed_cross_entropy, target_log_probabilities
 
-# Logits computed at once: 64 MB in float32, whatever the vocabulary.
-_LOGITS_AT_ONCE = 1 << 24
 _PLAIN_UP_TO = 512
 """Tokens of a row up to which plain attention is the faster one in bfloat16 on a CPU."""
 
@@ -164,17 +162,13 @@ class Transformer(nn.Module):
         the supervised ones, or None where all are.
         """
         hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        return _ChunkedCrossEntropy.apply(hidden, self.head, wanted)  # type: ignore[no-any-return]
+        return summed_cross_entropy(hidden, self.head, wanted)
 
     @torch.no_grad()
     def log_probabilities(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
         """Log probability of each supervised target, (N,) float32. Shapes as in `loss_sum`."""
         hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        pieces = [
-            -F.cross_entropy(F.linear(h, self.head).float(), t, reduction="none")
-            for h, t in _chunks(hidden, wanted, self.head.size(0))
-        ]
-        return torch.cat(pieces) if pieces else hidden.new_zeros(0)
+        return target_log_probabilities(hidden, self.head, wanted)
 
     @staticmethod
     def _supervised(hidden: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -248,6 +242,17 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((one * cos + other * sin, other * cos - one * sin), dim=-1)
 
 
+class RMSNorm(nn.Module):
+    """Root mean square 1 over the width, then a learned scale."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+
+
 class RotaryAttention(nn.Module):
     """Attention with rotary positions and normalised queries and keys, which keep its scores within bounds."""
 
@@ -287,16 +292,19 @@ class ModernBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
+        self.input_layernorm = RMSNorm(config.width)
         self.self_attn = RotaryAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.width)
         self.mlp = SquaredReluMLP(config)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
-        x = x + F.dropout(self.self_attn(normalised(x), turn, cache, layer), self.dropout, self.training)
-        return x + F.dropout(self.mlp(normalised(x)), self.dropout, self.training)
+        attended = self.self_attn(self.input_layernorm(x), turn, cache, layer)
+        x = x + F.dropout(attended, self.dropout, self.training)
+        return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
 
 class ModernGPT(Transformer):
-    """Rotary positions, norms without weights, normalised queries and keys, squared ReLU, no biases; a tied head.
+    """Rotary positions, root-mean-square norms, normalised queries and keys, squared ReLU, no biases; a tied head.
 
     Each token's embedding is smeared with the one before, so that a single layer can look for what followed a token
     earlier. What each block adds begins at zero: the first steps train the embedding.
@@ -307,6 +315,7 @@ class ModernGPT(Transformer):
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
         self.smear = nn.Parameter(torch.zeros(config.width))
         self.layers = nn.ModuleList(ModernBlock(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -321,6 +330,8 @@ class ModernGPT(Transformer):
         for name, parameter in self.named_parameters():
             if name.endswith(("smear", "o_proj.weight", "fc2.weight")):
                 nn.init.zeros_(parameter)
+            elif parameter.dim() == 1:
+                nn.init.ones_(parameter)
             else:
                 std = 0.02 if name == "embed_tokens.weight" else 0.5 / math.sqrt(self.config.width)
                 nn.init.normal_(parameter, std=std, generator=generator)
@@ -335,7 +346,7 @@ class ModernGPT(Transformer):
             x = block(x, turn, cache, layer)
         if cache is not None:
             cache.length += tokens.size(1)
-        return normalised(x)
+        return self.norm(x)
 
 
 def _one_before(x: Tensor, cache: KVCache | None) -> Tensor:
@@ -347,52 +358,3 @@ def _one_before(x: Tensor, cache: KVCache | None) -> Tensor:
 def build(config: ModelConfig, vocabulary: int) -> Transformer:
     """The model of the architecture that the configuration names, its weights not yet set."""
     return (ModernGPT if config.architecture == "modern" else GPT)(config, vocabulary)
-
-
-# ---------------------------------------------------------------- loss
-
-
-def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> zip:  # type: ignore[type-arg]
-    rows = max(16, _LOGITS_AT_ONCE // vocabulary)
-    return zip(hidden.split(rows), targets.split(rows), strict=True)
-
-
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy that never holds more than a chunk of logits.
-
-    A chunk's logits give its loss and, at once, the gradients of what made them: (softmax - one-hot) is all the
-    backward pass needs, so nothing is recomputed. The idea is that of fused linear cross-entropy kernels
-    (Hsu et al. 2024, arXiv 2410.10989), here in plain tensors.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        device = hidden.device.type
-        autocasts = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
-        h_all, w = hidden.to(dtype), weight.to(dtype)
-        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        total = torch.zeros((), device=hidden.device, dtype=torch.float32)
-        grad_hidden = torch.empty_like(hidden) if needs_gradient else None
-        grad_weight = torch.zeros_like(weight) if needs_gradient else None
-        start = 0
-        with torch.autocast(device, enabled=False):
-            for h, t in _chunks(h_all, targets, weight.size(0)):
-                logs = (h @ w.t()).float().log_softmax(dim=-1)
-                total -= logs.gather(-1, t[:, None]).sum()
-                if grad_hidden is not None and grad_weight is not None:
-                    # Gradient of the summed loss by the logits: softmax, less one at the target.
-                    slope = logs.exp_()
-                    slope.scatter_add_(-1, t[:, None], slope.new_full((len(t), 1), -1.0))
-                    slope = slope.to(dtype)
-                    grad_hidden[start : start + len(t)] = slope @ w
-                    grad_weight += slope.t() @ h
-                start += len(t)
-        if grad_hidden is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_hidden, grad_weight)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_total, grad_weight * grad_total, None

@@ -20,9 +20,11 @@ from textual.widgets import Button, Input
 from core.config import STAGES, load_stage
 from core.event_log import Follower
 from core.events import (
+    AddNote,
     Command,
     Event,
     LearningRateChanged,
+    NoteAdded,
     Pause,
     RunEnded,
     RunPaused,
@@ -30,7 +32,6 @@ from core.events import (
     SampleDrawn,
     SaveNow,
     ScaleLearningRate,
-    SetLearningRate,
     Stop,
     TrainMeasured,
     Validated,
@@ -39,11 +40,12 @@ from core.runs import Run, Runs
 from tui.app import BbtuiApp
 from tui.messages import OpenRun, StopOwnRun
 from tui.panes.stage import StagePane
-from tui.widgets.dialogs import ChoiceDialog, RatePanel, TextScreen
+from tui.widgets.dialogs import ChoiceDialog, TextScreen
 from tui.widgets.header_bar import HeaderBar
 from tui.widgets.hint_bar import HintBar
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.settings_form import SettingsForm
+from tui.widgets.steer_panel import SteerPanel
 from tui.workers.training import StageRequest
 
 
@@ -294,22 +296,19 @@ async def test_a_run_of_another_process_is_watched_and_commanded(tmp_path: Path)
             await until(pilot, lambda: not pane.is_live and app.query_one(HeaderBar).status == "○ idle")
 
 
-async def test_the_rate_panel_sets_a_typed_rate_and_refuses_nonsense(tmp_path: Path) -> None:
-    """A number becomes a command, anything else a sentence."""
+async def test_keys_open_the_panel_that_steers(tmp_path: Path) -> None:
+    """Whole on a small screen; what is typed there becomes a command of the run."""
     with live_run(tmp_path) as run:
-        async with opened(tmp_path) as (app, pilot):
+        async with opened(tmp_path, size=(60, 20)) as (app, pilot):
             await until(pilot, lambda: app.stage_pane("pretrain").is_live)
             await pilot.press("r")
-            assert isinstance(app.screen, RatePanel)
-            entry = app.screen.query_one(Input)
-            entry.focus()
-            entry.value = "nan"
-            await pilot.press("enter")
-            await pilot.pause()
-            assert "is not a rate" in drawn(app)
-            entry.value = "3e-4"
-            await pilot.press("enter")
-            await until(pilot, lambda: told(run) == [SetLearningRate(learning_rate=3e-4)])
+            assert isinstance(app.screen, SteerPanel)
+            for words in ("The rate is 1e-3 now", "New rate", "Plan anew over", "Cosine to 0", "Note"):
+                assert words in drawn(app)
+            await pilot.press("escape", "n", *"warm", "enter")
+            await until(pilot, lambda: told(run) == [AddNote(text="warm")])
+            run.append(NoteAdded(step=41, tokens=40 * 4096, text="warm"))
+            await until(pilot, lambda: "warm" in drawn(app))
 
 
 async def test_a_run_that_appears_later_is_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import core.model
+import core.loss
 from core.config import ModelConfig
 from core.model import GPT, ModernGPT, Transformer, attend, attend_plainly, build
 
@@ -36,7 +36,9 @@ def stir(model: ModernGPT) -> None:
     for block in model.layers:
         for layer in (block.self_attn.o_proj, block.mlp.fc2):  # type: ignore[union-attr]
             nn.init.normal_(layer.weight, std=0.02, generator=generator)  # type: ignore[union-attr]
-    nn.init.normal_(model.smear, generator=generator)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, generator=generator)
 
 
 def tokens_of(shape: tuple[int, int], vocabulary: int = 512, seed: int = 0) -> torch.Tensor:
@@ -71,9 +73,10 @@ def test_logits_equal_an_independent_gpt2() -> None:
 
 
 def test_logits_equal_an_independent_modern_model() -> None:
-    """Random weights under the same names, against transformers' NanoChatForCausalLM, a head tied and no logit cap.
+    """Random weights under the same names, against transformers' NanoChatForCausalLM without its logit cap.
 
-    It takes embeddings, so that the smear, which it lacks, can be laid on before it, written out token for token."""
+    What it lacks is laid on from outside: the smear on the embeddings that it is given, token for token, and each
+    norm's scale on the weights that read it."""
     transformers = pytest.importorskip("transformers")
     config = ModelConfig(architecture="modern", layers=4, heads=4, width=256, context=512)
     ours = ModernGPT(config, 1024).eval()
@@ -90,12 +93,19 @@ def test_logits_equal_an_independent_modern_model() -> None:
             max_position_embeddings=512,
             final_logit_softcapping=None,
             rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-            tie_word_embeddings=True,
+            tie_word_embeddings=False,
         )
     ).eval()
-    named = {f"model.{name}": tensor for name, tensor in ours.state_dict().items() if name != "smear"}
-    missing, unexpected = theirs.load_state_dict(named, strict=False)
-    assert not unexpected and set(missing) <= {"lm_head.weight"}
+    state = {name: tensor.clone() for name, tensor in ours.state_dict().items() if name != "smear"}
+    for layer in range(4):
+        before_attention = state.pop(f"layers.{layer}.input_layernorm.weight")
+        for letter in "qkv":
+            state[f"layers.{layer}.self_attn.{letter}_proj.weight"] *= before_attention
+        state[f"layers.{layer}.mlp.fc1.weight"] *= state.pop(
+            f"layers.{layer}.post_attention_layernorm.weight"
+        )
+    head = ours.head.detach() * state.pop("norm.weight")
+    theirs.load_state_dict({"lm_head.weight": head} | {f"model.{n}": tensor for n, tensor in state.items()})
     tokens = tokens_of((2, 512), 1024)
     with torch.no_grad():
         smeared = ours.embed_tokens(tokens).clone()
@@ -184,7 +194,7 @@ def test_cached_generation_equals_uncached(architecture: str) -> None:
 def test_chunked_loss_and_gradient_equal_the_plain_ones(
     model: Transformer, monkeypatch: pytest.MonkeyPatch, supervises_all: bool
 ) -> None:
-    monkeypatch.setattr(core.model, "_LOGITS_AT_ONCE", 512 * 37)  # chunks that do not divide evenly
+    monkeypatch.setattr(core.loss, "_LOGITS_AT_ONCE", 512 * 37)  # chunks that do not divide evenly
     tokens, targets = tokens_of((3, 100)), tokens_of((3, 100), seed=1)
     positions = None
     if not supervises_all:
@@ -216,7 +226,7 @@ def test_chunked_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) ->
                     largest = max(largest, tensor.numel())
             return out
 
-    monkeypatch.setattr(core.model, "_LOGITS_AT_ONCE", 2048 * 64)
+    monkeypatch.setattr(core.loss, "_LOGITS_AT_ONCE", 2048 * 64)
     gpt = GPT(ModelConfig(layers=1, heads=2, width=32, context=256), 2048)
     gpt.initialise(0)
     tokens = tokens_of((8, 256), 2048)

@@ -15,6 +15,16 @@ def count_text(count: float) -> str:
     return f"{count:.0f}"
 
 
+def count_from(text: str) -> int | None:
+    """The count that someone typed: 300k, 1.5M, 2e6, 1_000; None where it is none."""
+    factor = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}.get(text[-1:].lower(), 1.0)
+    try:
+        count = float(text[:-1] if factor > 1 else text) * factor
+    except ValueError:
+        return None
+    return round(count) if 0 <= count < 1e18 else None
+
+
 def duration_text(seconds: float) -> str:
     """A span of time: 0:09, 3:10, 2:05:00, 3 d 4 h."""
     if not math.isfinite(seconds) or seconds < 0:

@@ -8,17 +8,16 @@ from textual.widgets import Button
 
 from core.config import PARENT_STAGE, check_stage_name, preset_names
 from core.errors import BbtuiError
-from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, SetLearningRate, Stop
-from core.series import factor_text
+from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
 from tui import chart
 from tui.chart import View
-from tui.figures import rate_text
 from tui.messages import ResumeRun, StartQuickstart, StartStage, StopOwnRun
 from tui.panes.stage_view import StageView
 from tui.panes.stage_words import missing_words
-from tui.widgets.dialogs import RatePanel, error_dialog, stop_dialog
+from tui.widgets.dialogs import error_dialog, stop_dialog
 from tui.widgets.run_lines import summary_of, view_words
 from tui.widgets.settings_form import SettingsForm
+from tui.widgets.steer_panel import SteerPanel, said_of
 
 _PARENTS_OFFERED = 30
 
@@ -32,7 +31,9 @@ class StagePane(StageView):
         Binding("S", "settings", "Settings", tooltip="Show the settings of a new run, or the chart again."),
         Binding("p", "pause", "Pause or go on", tooltip="Pause the run after this step, or let it go on."),
         Binding("s", "stop", "Stop", tooltip="Stop the run, with or without a checkpoint."),
-        Binding("r", "rate", "Rate", tooltip="Change the learning rate by a factor or to a value."),
+        Binding("r", "rate", "Rate", tooltip="Change the learning rate, or plan its schedule anew."),
+        Binding("v", "interval", "Validate every", tooltip="Change how often the run is validated."),
+        Binding("n", "note", "Note", tooltip="Write something down about this step; it stands on the chart."),
         Binding("minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the rate at once."),
         Binding("c", "save", "Checkpoint", tooltip="Write a checkpoint now."),
         Binding("g", "sample", "Sample", tooltip="Let the model write a sample now."),
@@ -136,20 +137,28 @@ class StagePane(StageView):
         self._tell(SampleNow(), "A sample will be drawn after this step.")
 
     def action_halve(self) -> None:
-        self._tell(ScaleLearningRate(factor=0.5), "Rate ×½ from the next step on.")
+        halve = ScaleLearningRate(factor=0.5)
+        self._tell(halve, said_of(halve))
 
     def action_rate(self) -> None:
+        self._steer("")
+
+    def action_interval(self) -> None:
+        self._steer("interval")
+
+    def action_note(self) -> None:
+        self._steer("note")
+
+    def _steer(self, at: str) -> None:
         if self.state is None or not self.state.is_live:
             self._tell(Pause(), "")
             return
         rate = self.state.train.learning_rate if self.state.train else None
-        self.app.push_screen(RatePanel(rate), self._rate_chosen)
+        self.app.push_screen(SteerPanel(rate, at), self._steered)
 
-    def _rate_chosen(self, command: Command | None) -> None:
-        if isinstance(command, ScaleLearningRate):
-            self._tell(command, f"Rate {factor_text(command.factor)} from the next step on.")
-        elif isinstance(command, SetLearningRate):
-            self._tell(command, f"Rate {rate_text(command.learning_rate)} from the next step on.")
+    def _steered(self, command: Command | None) -> None:
+        if command:
+            self._tell(command, said_of(command))
 
     def action_stop(self) -> None:
         if not self.is_live:

@@ -10,11 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import HorizontalGroup, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Static
 
-from core.events import Command, ScaleLearningRate, SetLearningRate
 from tui.clean import clean
-from tui.figures import rate_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,70 +116,6 @@ def quit_dialog(run_name: str, step: int) -> ChoiceDialog:
             Answer("discard", "Quit without saving", "error"),
         ],
     )
-
-
-class RatePanel(ModalScreen[Command | None]):
-    """Changes the learning rate: by a factor, or to a value."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", tooltip="Leave the rate as it is."),
-        Binding("h", "scale(0.5)", "Halve", tooltip="Multiply the learning rate by one half."),
-        Binding("t", "scale(0.1)", "Tenth", tooltip="Multiply the learning rate by one tenth."),
-        Binding("d", "scale(2.0)", "Double", tooltip="Multiply the learning rate by two."),
-    ]
-
-    def __init__(self, rate: float | None) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog") as box:
-            box.border_title = "Learning rate"
-            now = f"It is {rate_text(self.rate)} now. " if self.rate is not None else ""
-            yield Static(Content(f"{now}The schedule goes on from the new value in proportion."))
-            with HorizontalGroup(classes="dialog-answers"):
-                yield Button("×½  h", name="0.5", variant="primary", compact=True)
-                yield Button("×0.1  t", name="0.1", compact=True)
-                yield Button("×2  d", name="2.0", compact=True)
-            with HorizontalGroup(classes="dialog-entry"):
-                yield Label("New value ")
-                yield Input(placeholder="3e-4", compact=True, select_on_focus=True)
-                yield Button("Set", name="set", compact=True)
-            yield Static(id="rate-problem", markup=False)
-
-    def on_mount(self) -> None:
-        self.query(Button).first().focus()
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        event.stop()
-        if event.button.name == "set":
-            self._set_typed()
-        else:
-            self.action_scale(float(event.button.name or 1))
-
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self._set_typed()
-
-    def _set_typed(self) -> None:
-        text = self.query_one(Input).value.strip()
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if 0 < value <= 1:
-            self.dismiss(SetLearningRate(learning_rate=value))
-        else:
-            problem = f"{clean(text, 20)!r} is not a rate: a number above 0 and at most 1, such as 3e-4."
-            self.query_one("#rate-problem", Static).update(Content(problem))
-
-    def action_scale(self, factor: float) -> None:
-        self.dismiss(ScaleLearningRate(factor=factor))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
 
 class TextScreen(ModalScreen[None]):
