@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +16,10 @@ from core.config import DEFAULT_PRESET, STAGES, load_stage, stage_title
 from core.errors import BbtuiError
 from core.runs import Run, Runs, data_folder
 from tui.clean import clean_line
+from tui.detached import train_detached
 from tui.frame import Frame
 from tui.messages import (
+    DetachOwnRun,
     OpenRun,
     ResumeRun,
     RunOpened,
@@ -28,7 +31,7 @@ from tui.messages import (
     StopOwnRun,
 )
 from tui.terminal import has_terminal, screen_on_own_descriptor
-from tui.trainer import Trainer
+from tui.trainer import DETACHED, Trainer
 from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
 from tui.widgets.settings_form import SettingsForm
 from tui.workers.find_runs import RunFinder
@@ -66,6 +69,8 @@ class BbtuiApp(Frame):
         self._exit_code: int | None = None
         """Set once the app only waits for its run to end."""
         self._had_terminal = False
+        self._elsewhere: list[subprocess.Popen[bytes]] = []
+        """Detached from here. Held, so that each is reaped when it ends before the app does."""
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,6 +94,7 @@ class BbtuiApp(Frame):
         self.stage_states = {
             stage: "completed" if found.has_finished else found.state for stage, found in message.runs.items()
         }
+        self._elsewhere = [process for process in self._elsewhere if process.poll() is None]
         first_live = ""
         for stage, found in message.runs.items():
             pane = self.stage_pane(stage)
@@ -179,6 +185,25 @@ class BbtuiApp(Frame):
             "Stopping: a checkpoint is written first." if message.save else "Stopping without saving."
         )
 
+    @on(DetachOwnRun)
+    def _detach_own_run(self) -> None:
+        chained = self.trainer.is_chained
+        if not self.trainer.detach():
+            self.notify("It has not begun yet; detach it in a moment.")
+            return
+        rest = " The later stages are not started." if chained else ""
+        self.notify(f"Detaching: a checkpoint is written first.{rest}")
+
+    def _go_on_elsewhere(self, run: Run) -> None:
+        try:
+            self._elsewhere.append(train_detached(run))
+        except BbtuiError as error:
+            fixes = [Answer("resume", "Resume here", "primary")]
+            dialog = error_dialog(error.what, error.fix, title="That could not be detached", fixes=fixes)
+            self.push_screen(dialog, partial(self._error_answered, run))
+        else:
+            self.notify(f"{run.short_name} goes on in a process of its own. You can leave the app.")
+
     @on(RunOpened)
     def _run_opened(self, message: RunOpened) -> None:
         if not self.stands:
@@ -192,8 +217,12 @@ class BbtuiApp(Frame):
         stage = message.run.stage
         self._training_over(stage)
         title = stage_title(stage, self.domain)
+        if message.reason == DETACHED:
+            self._go_on_elsewhere(message.run)
         if self._exit_code is not None:
             self._leave_now()
+        elif message.reason == DETACHED:
+            pass
         elif message.reason != "completed":
             chained = self.trainer.is_chained
             self.trainer.end_chain()

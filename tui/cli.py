@@ -157,6 +157,7 @@ def train(
     """Train one stage without the app. Ctrl+C stops it and saves."""
     from core import launch
     from core.config import check_stage_name
+    from tui.detached import train_detached
 
     store = _store(context, root)
     check_stage_name(stage)
@@ -171,7 +172,7 @@ def train(
         run = launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
     if not detach:
         raise typer.Exit(_train_here(run, as_json))
-    _train_elsewhere(store, run.name, stage)
+    train_detached(run)
     print(
         json.dumps({"run": run.name})
         if as_json
@@ -215,15 +216,6 @@ def _train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
         for name, handler in earlier.items():
             signal.signal(getattr(signal, name), handler)
     return codes.get(reason, 0)
-
-
-def _train_elsewhere(store: Runs, name: str, stage: str) -> None:
-    import subprocess
-
-    folder = store.find(name)[0].folder
-    command = [sys.executable, "-m", "tui.cli", "train", stage, "--resume", name, "--root", str(store.root)]
-    with (folder / "stderr.log").open("ab") as log:
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 @app.command("eval")

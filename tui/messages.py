@@ -44,6 +44,10 @@ class StopOwnRun(Message):
         self.save = save
 
 
+class DetachOwnRun(Message):
+    """Someone wants the run that this app trains to go on in a process of its own."""
+
+
 class StartQuickstart(Message):
     """Someone wants all four stages, one after the other."""
 

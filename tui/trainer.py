@@ -9,6 +9,9 @@ from core.config import STAGES
 from core.runs import Run, Runs
 from tui.workers.training import StageRequest, TrainingJob
 
+DETACHED = "detached"
+"""Why a run ended that another process is to go on with."""
+
 
 class Trainer:
     """Holds the training thread, and the stages that are still to come.
@@ -72,6 +75,13 @@ class Trainer:
         self.end_chain()
         if self.job:
             self.job.stop(save, reason)
+
+    def detach(self) -> bool:
+        """Ask the run to save and end, so that another process can go on with it; whether it has begun."""
+        if self.job is None or self.job.run is None or self.job.is_stopping:
+            return False
+        self.stop(save=True, reason=DETACHED)
+        return True
 
     def is_training(self, run: Run) -> bool:
         return self.job is not None and self.job.run == run

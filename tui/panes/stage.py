@@ -11,7 +11,7 @@ from core.errors import BbtuiError
 from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
 from tui import chart
 from tui.chart import View
-from tui.messages import ResumeRun, StartQuickstart, StartStage, StopOwnRun
+from tui.messages import DetachOwnRun, ResumeRun, StartQuickstart, StartStage, StopOwnRun
 from tui.panes.stage_view import StageView
 from tui.panes.stage_words import missing_words
 from tui.widgets.dialogs import error_dialog, stop_dialog
@@ -33,6 +33,9 @@ class StagePane(StageView):
         Binding("s", "stop", "Stop", tooltip="Stop the run, with or without a checkpoint."),
         Binding("r", "rate", "Rate", tooltip="Change the learning rate, or plan its schedule anew."),
         Binding("v", "interval", "Validate every", tooltip="Change how often the run is validated."),
+        Binding(
+            "d", "detach", "Detach", tooltip="Let the run go on in a process of its own, without the app."
+        ),
         Binding("n", "note", "Note", tooltip="Write something down about this step; it stands on the chart."),
         Binding("minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the rate at once."),
         Binding("c", "save", "Checkpoint", tooltip="Write a checkpoint now."),
@@ -159,6 +162,14 @@ class StagePane(StageView):
     def _steered(self, command: Command | None) -> None:
         if command:
             self._tell(command, said_of(command))
+
+    def action_detach(self) -> None:
+        if self.state is None or not self.state.is_live:
+            self._tell(Pause(), "")
+        elif self.is_own:
+            self.post_message(DetachOwnRun())
+        else:
+            self.notify("It runs in a process of its own: leave the app whenever you like.")
 
     def action_stop(self) -> None:
         if not self.is_live:

@@ -230,7 +230,7 @@ class StageView(Vertical, can_focus=True):
         """Keys and words for the footer, the most useful first."""
         if self.body.current == "settings":
             return [("escape", "chart"), ("down", "next")]
-        return [("s", "stop")] if self.starting else hints_for(self.state, self.is_live)
+        return [("s", "stop")] if self.starting else hints_for(self.state, self.is_live, self.is_own)
 
     def show_chart(self) -> None:
         """Go back from the settings to the chart."""

@@ -33,11 +33,12 @@ def empty_words(stage: str, finished: AbstractSet[str], domain: str) -> str:
     return what
 
 
-def hints_for(state: RunState | None, is_live: bool) -> list[tuple[str, str]]:
+def hints_for(state: RunState | None, is_live: bool, is_own: bool) -> list[tuple[str, str]]:
     """Keys and words for the footer, the most useful first."""
     if is_live:
         pause = "go on" if state and state.is_paused else "pause"
-        return [("p", pause), ("s", "stop"), ("r", "rate"), ("minus", "halve"), ("z", "zoom")]
+        last = ("d", "detach") if is_own else ("minus", "halve")
+        return [("p", pause), ("s", "stop"), ("r", "rate"), ("z", "zoom"), last]
     start, settings = ("enter", "start"), ("S", "settings")
     if state is None or state.started is None:
         return [start, settings, ("Q", "quickstart")]
