@@ -303,6 +303,9 @@ async def test_keys_open_the_panel_that_steers(tmp_path: Path) -> None:
             await until(pilot, lambda: app.stage_pane("pretrain").is_live)
             await pilot.press("r")
             assert isinstance(app.screen, SteerPanel)
+            await pilot.pause()
+            box = app.screen.query_one(".dialog").region
+            assert box.x == (60 - box.width) // 2 and box.y == (20 - box.height) // 2 >= 0
             for words in ("The rate is 1e-3 now", "New rate", "Plan anew over", "Cosine to 0", "Note"):
                 assert words in drawn(app)
             await pilot.press("escape", "n", *"warm", "enter")

@@ -53,7 +53,7 @@ class SteerPanel(ModalScreen[Command | None]):
         with Vertical(classes="dialog") as box:
             box.border_title = "Steer the run"
             now = f"The rate is {rate_text(self.rate)} now. " if self.rate is not None else ""
-            yield Static(Content(f"{now}A new one goes on by the schedule, in proportion."))
+            yield Static(Content(f"{now}A new one follows the schedule in proportion."))
             with HorizontalGroup(classes="dialog-answers"):
                 for name, label, _ in _FACTORS:
                     yield Button(
