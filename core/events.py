@@ -147,9 +147,8 @@ class SchedulePlanned(Event):
     tokens: int
     shape: str
     """cosine, linear, constant"""
-    before: float
-    after: float
-    """The rate at the plan's beginning."""
+    rate: float
+    """What it begins from: the rate as it was."""
     final_rate: float
     until_step: int
     """The update that first has `final_rate`."""

@@ -68,6 +68,8 @@ class Interventions:
 
     def _planned(self, step: int, steps: int) -> float:
         plan = next((event for event in reversed(self.made) if isinstance(event, SchedulePlanned)), None)
+        # Asked for once the last step is made, while it is validated, the rate is that step's.
+        step = min(step, steps)
         return planned_rate(plan, step) if plan else scheduled_rate(self._config.optim, step, steps)
 
     def _multiplier(self) -> float:
@@ -161,8 +163,7 @@ class Interventions:
             step=step,
             tokens=tokens,
             shape=command.shape,
-            before=rate,
-            after=rate,
+            rate=rate,
             final_rate=final,
             until_step=until,
             steps=steps,
@@ -173,7 +174,7 @@ def planned_rate(plan: SchedulePlanned, step: int) -> float:
     """The rate that a plan gives to the update that makes `step`."""
     length = plan.until_step - (plan.step - 1)
     done = min(1.0, max(0.0, (step - (plan.step - 1)) / length)) if length > 0 else 1.0
-    return plan.final_rate + (plan.after - plan.final_rate) * shaped(plan.shape, done)
+    return plan.final_rate + (plan.rate - plan.final_rate) * shaped(plan.shape, done)
 
 
 def _that_hold(log: Iterable[Event]) -> list[Intervention]:

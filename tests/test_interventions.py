@@ -93,7 +93,7 @@ def test_a_plan_leads_from_the_present_rate_to_its_last(config: StageConfig, sha
     before = hand.rate(11, 30)
     plan = made(hand, PlanSchedule(shape=shape), 11)
     assert isinstance(plan, SchedulePlanned) and (plan.until_step, plan.steps) == (30, 30)
-    assert plan.before == plan.after == before
+    assert plan.rate == before
     assert math.isclose(hand.rate(20, 30), before * half)
     assert math.isclose(hand.rate(30, 30), before if shape == "constant" else 0.0, abs_tol=1e-12)
     rates = [hand.rate(step, 30) for step in range(11, 31)]
@@ -118,6 +118,15 @@ def test_a_factor_holds_on_a_plan_and_a_plan_begins_from_the_changed_rate(config
     assert math.isclose(hand.rate(22, 30), base / 4)
     made(hand, SetLearningRate(learning_rate=base), 23)
     assert math.isclose(hand.rate(30, 30), base)
+
+
+def test_a_change_asked_for_after_the_last_step_is_of_that_step_s_rate(config: StageConfig) -> None:
+    """While the last step is validated there is no next one; the schedule is not followed past its end."""
+    hand = Interventions(config)
+    change = made(hand, ScaleLearningRate(factor=0.5), 31)
+    assert isinstance(change, LearningRateChanged) and change.before == Interventions(config).rate(30, 30)
+    made(hand, PlanSchedule(shape="linear"), 31)
+    assert hand.steps(30) == 30
 
 
 @pytest.mark.parametrize(

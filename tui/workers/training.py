@@ -99,7 +99,7 @@ class TrainingJob:
         self._post(RunOpened(run))
         reason = "interrupted"
         if self._stop:
-            return run, "stopped"
+            return run, self._stop.reason
         with stderr_into(run.folder / "stderr.log"):
             for event in train(run.config, run):
                 if isinstance(event, RunStarted) and self._stop:
