@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from core.commands import Command, command_from_line
 from core.errors import RetryLaterError
-from core.events import Command, Event, command_from_line, event_from_line
+from core.events import Event, event_from_line
 
 _TAIL_BYTES = 1 << 18
 

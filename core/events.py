@@ -1,51 +1,14 @@
-"""Everything that happens in a run, and everything a run can be told, each to and from one JSON line.
+"""Everything that happens in a run: past tense, a line of `events.jsonl` each."""
 
-Events are past tense and stand in `events.jsonl`; commands are imperative and stand in `commands.jsonl`.
-A line holds the kind (`event` or `command`), `at` (ISO time, UTC) and the fields. Floats are written with the
-shortest text that reads back to the same bits; the three values JSON lacks are written as "nan", "inf", "-inf".
-"""
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import json
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import Any, ClassVar, get_args, get_type_hints
-
-_SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What events and commands have in common: one line of JSON each."""
-
-    kind_key: ClassVar[str]
-
-    def to_line(self, at: str | None = None) -> str:
-        """The record as one JSON line, without the newline."""
-        return json.dumps(
-            self.to_row(at=at or now()), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        )
-
-    def to_row(self, **more: str) -> dict[str, Any]:
-        """The record as plain JSON values: its kind, `more`, its fields."""
-        row: dict[str, Any] = {self.kind_key: type(self).__name__, **more}
-        for field in fields(self):
-            row[field.name] = _encode(getattr(self, field.name))
-        return row
+from core.records import Reader, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(Record):
     kind_key: ClassVar[str] = "event"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command(Record):
-    kind_key: ClassVar[str] = "command"
-
-
-# ---------------------------------------------------------------- events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +79,37 @@ class Validated(Event):
     elapsed_s: float
     steps: int = 0
     """The run's last step, as planned then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(Event):
+    """The process lives: written every few seconds, in the middle of a long step too."""
+
+    step: int
+    """The last finished one."""
+    tokens: int
+    micro_batches_done: int
+    """Of the step being made."""
+    micro_batches: int
+    """Of the step being made; 0 while something else is done."""
+    memory_bytes: int
+    """Resident in the process."""
+    gpu_memory_bytes: int = 0
+    """Allocated on the GPU; 0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersScored(Event):
+    """How likely the weights after `step` steps find the right answers of a fixed part of a held-out set."""
+
+    step: int
+    tokens: int
+    questions: str
+    """Name of the set, as in the eval's report."""
+    items: int
+    mean_probability: float
+    """Mean over all answer tokens of the correct token's probability, as `bbtui eval` measures it."""
+    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,162 +223,14 @@ class RunEnded(Event):
     """Of this process, pauses included."""
 
 
-# ---------------------------------------------------------------- commands
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetLearningRate(Command):
-    """Make the rate this much from the next update on; the schedule goes on from there in proportion."""
-
-    learning_rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScaleLearningRate(Command):
-    """Multiply the rate, whatever it is when the command is read."""
-
-    factor: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSchedule(Command):
-    """Lead the rate from what it is now to `final_rate` over `tokens` tokens and end the run there.
-
-    With the shape constant the rate stays as it is to the run's last step, and the other two say nothing.
-    """
-
-    shape: str
-    """cosine, linear, constant"""
-    tokens: int = 0
-    """0: until the run's last step."""
-    final_rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetValidationInterval(Command):
-    steps: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddNote(Command):
-    """Write something down about where the run is; it stands on the chart."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop(Command):
-    """End the run after the last finished step; with `save`, write a checkpoint first."""
-
-    save: bool = True
-    reason: str = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SaveNow(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleNow(Command):
-    pass
-
-
-# ---------------------------------------------------------------- lines
-
-
-def _subclasses(base: type[Record]) -> dict[str, type[Record]]:
-    return {kind.__name__: kind for kind in base.__subclasses__()}
-
-
-_EVENTS = _subclasses(Event)
-_COMMANDS = _subclasses(Command)
-_HINTS = {kind: get_type_hints(kind) for kind in [*_EVENTS.values(), *_COMMANDS.values()]}
-
-
-def now() -> str:
-    """The present instant in UTC as ISO text, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+_READER = Reader(Event)
 
 
 def event_from_line(line: str | bytes) -> Event | None:
     """The event on a line, or None for a line that holds none: torn, garbage, or of a newer version."""
-    return _from_line(line, "event", _EVENTS)  # type: ignore[return-value]
+    return _READER.from_line(line)
 
 
 def event_from_row(row: Any) -> Event | None:
     """The event that `to_row` wrote, or None for anything else."""
-    return _from_row(row, "event", _EVENTS)  # type: ignore[return-value]
-
-
-def command_from_line(line: str | bytes) -> Command | None:
-    """The command on a line, or None for a line that holds none."""
-    return _from_line(line, "command", _COMMANDS)  # type: ignore[return-value]
-
-
-def instant_of_line(line: str | bytes) -> str:
-    """The `at` of a line, or an empty text."""
-    try:
-        return str(json.loads(line).get("at", ""))
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-
-
-def _from_line(line: str | bytes, key: str, kinds: dict[str, type[Record]]) -> Record | None:
-    try:
-        return _from_row(json.loads(line), key, kinds)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _from_row(row: Any, key: str, kinds: dict[str, type[Record]]) -> Record | None:
-    try:
-        kind = kinds[row[key]]
-        values = {}
-        for field in fields(kind):
-            if field.name in row:
-                values[field.name] = _decode(row[field.name], _HINTS[kind][field.name])
-        return kind(**values)
-    # A log may have been cut in mid-write or written by a newer version: such lines are passed over, never fatal.
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, str):
-        # A lone surrogate cannot be written as UTF-8.
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return value
-
-
-_CHECKS: dict[type, Callable[[Any], bool]] = {
-    # A count past 64 bits is garbage, and a chart could not divide it.
-    int: lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63,
-    bool: lambda value: isinstance(value, bool),
-    str: lambda value: isinstance(value, str),
-}
-
-
-def _decode(value: Any, hint: Any) -> Any:
-    if hint is float:
-        if isinstance(value, str):
-            return _SPECIAL_FLOATS[value]
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError
-        return float(value)
-    kind = hint if isinstance(hint, type) else get_args(hint)[0]
-    if not _CHECKS[kind](value):
-        raise TypeError
-    return value
+    return _READER.from_row(row)

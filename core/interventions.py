@@ -4,19 +4,21 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from core.commands import (
+    AddNote,
+    Command,
+    PlanSchedule,
+    ScaleLearningRate,
+    SetLearningRate,
+    SetValidationInterval,
+)
 from core.config import StageConfig
 from core.errors import CheckpointError
 from core.events import (
-    AddNote,
-    Command,
     Event,
     LearningRateChanged,
     NoteAdded,
-    PlanSchedule,
-    ScaleLearningRate,
     SchedulePlanned,
-    SetLearningRate,
-    SetValidationInterval,
     ValidationIntervalChanged,
     Warned,
     event_from_row,

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from core.commands import Command
 from core.config import STAGES, Stage, StageConfig, check_stage_name, load_file, to_toml
 from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
 from core.event_log import append_line, last_lines
 from core.events import (
-    Command,
     Event,
     RunContinued,
     RunEnded,
@@ -30,8 +30,8 @@ from core.events import (
     TrainMeasured,
     Validated,
     event_from_line,
-    instant_of_line,
 )
+from core.records import instant_of_line
 
 _REFERENCE = re.compile(
     r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]{1,18}))?\Z"

@@ -8,22 +8,17 @@ import torch
 
 from core import generate
 from core.chat_format import render_prompt
+from core.commands import Command, Pause, Resume, SampleNow, SaveNow, Stop
 from core.config import StageConfig
 from core.errors import BbtuiError, RunFailedError
 from core.event_log import Follower
 from core.events import (
-    Command,
     Event,
     NonFiniteMet,
-    Pause,
-    Resume,
     RunContinued,
     RunEnded,
     RunPaused,
     SampleDrawn,
-    SampleNow,
-    SaveNow,
-    Stop,
     TrainMeasured,
     Validated,
     Warned,

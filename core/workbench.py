@@ -15,13 +15,7 @@ from core.data.prepare import prepare
 from core.data.shards import PairSets, TokenShards
 from core.data.vocabulary import vocabulary_texts
 from core.errors import UsageError
-from core.events import (
-    CheckpointSaved,
-    CheckpointSetAside,
-    DataPrepared,
-    Event,
-    RunStarted,
-)
+from core.events import CheckpointSaved, CheckpointSetAside, DataPrepared, Event, RunStarted
 from core.interventions import Interventions
 from core.launch import parent_folder
 from core.model import build

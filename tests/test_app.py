@@ -1,6 +1,5 @@
 """The app as a person uses it: tabs, keys, dialogs, sizes, and what it does with runs that are there."""
 
-import asyncio
 import os
 import pty
 import random
@@ -8,35 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
-from core.config import STAGES, load_stage
-from core.event_log import Follower
-from core.events import (
-    AddNote,
-    Command,
-    Event,
-    LearningRateChanged,
-    NoteAdded,
-    Pause,
-    RunEnded,
-    RunPaused,
-    RunStarted,
-    SampleDrawn,
-    SaveNow,
-    ScaleLearningRate,
-    Stop,
-    TrainMeasured,
-    Validated,
-)
-from core.runs import Run, Runs
+from core.commands import AddNote, Pause, SaveNow, ScaleLearningRate, Stop
+from core.config import STAGES
+from core.events import LearningRateChanged, NoteAdded, RunEnded, RunPaused, SampleDrawn
+from driving import a_run, drawn, ended, live_run, measured, opened, shown, started, told, until
 from tui.app import BbtuiApp
 from tui.messages import OpenRun, StopOwnRun
 from tui.panes.stage import StagePane
@@ -47,86 +27,6 @@ from tui.widgets.loss_chart import LossChart
 from tui.widgets.settings_form import SettingsForm
 from tui.widgets.steer_panel import SteerPanel
 from tui.workers.training import StageRequest
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for the screen to come to a state."""
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await pilot.pause(0.01)
-
-
-@asynccontextmanager
-async def opened(
-    root: Path, preset: str = "quickstart", size: tuple[int, int] = (80, 24)
-) -> AsyncIterator[tuple[BbtuiApp, Pilot[None]]]:
-    """The app in a terminal of that size, every tab mounted, the runs under the root found."""
-    app = BbtuiApp(root, preset)
-    async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.query("#runs"))
-        expected = {stage for stage in STAGES if app.store.all(stage)}
-        await until(pilot, lambda: all(shown(app, stage) for stage in expected))
-        yield app, pilot
-
-
-def shown(app: BbtuiApp, stage: str) -> bool:
-    """Whether the stage's tab shows a run and knows its state."""
-    state = app.stage_pane(stage).state
-    return state is not None and state.started is not None and state.is_known
-
-
-def drawn(app: BbtuiApp) -> str:
-    """Every character that is on the screen now."""
-    return "\n".join("".join(part.text for part in strip) for strip in app.screen._compositor.render_strips())
-
-
-def started(run: Run, step: int = 0) -> RunStarted:
-    return RunStarted(
-        run=run.id,
-        stage=run.stage,
-        parent="",
-        parameters=3_100_000,
-        resumed_from_step=step,
-        steps=100,
-        device="cpu",
-        precision="bfloat16",
-        process_id=os.getpid(),
-    )
-
-
-def measured(step: int, loss: float = 4.0) -> TrainMeasured:
-    return TrainMeasured(
-        step=step, tokens=step * 4096, loss=loss, learning_rate=1e-3, grad_norm=0.4, tokens_per_s=5900.0
-    )
-
-
-def a_run(root: Path, events: list[Event], stage: str = "pretrain") -> Run:
-    """A run folder whose log holds a start, some steps and these events."""
-    run = Runs(root).create(load_stage("quickstart", stage, root))
-    run.append(started(run))
-    for step in range(1, 41):
-        run.append(measured(step, 8.0 - step / 10))
-    run.append(Validated(step=40, tokens=40 * 4096, loss=4.2, bits_per_byte=1.6, elapsed_s=0.5))
-    for event in events:
-        run.append(event)
-    return run
-
-
-def ended(reason: str) -> RunEnded:
-    return RunEnded(step=40, reason=reason, message="", elapsed_s=60.0)
-
-
-@contextmanager
-def live_run(root: Path) -> Iterator[Run]:
-    """A run that someone else trains: its lock is held."""
-    run = a_run(root, [])
-    with run.held():
-        yield run
-
-
-def told(run: Run) -> list[Command]:
-    return Follower(run.commands_file).commands()
-
 
 # ---------------------------------------------------------------- the frame
 

@@ -21,6 +21,7 @@ from core.errors import RetryLaterError
 from core.events import RunEnded, TrainMeasured
 from core.launch import start
 from core.runs import Run, Runs
+from tui.commands import training
 
 SMOKE = ["train", "pretrain", "--preset", "smoke"]
 
@@ -296,7 +297,7 @@ def test_a_hangup_that_the_shell_ignores_is_ignored(monkeypatch: pytest.MonkeyPa
                     os.kill(os.getpid(), signal.SIGHUP)
 
         monkeypatch.setattr("tui.plain.Progress", HangsUp)
-        assert tui.cli._train_here(run, as_json=False) == 0
+        assert training.train_here(run, as_json=False) == 0
         assert run.summary().state == "completed"
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:

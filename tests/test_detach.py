@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from core.commands import ScaleLearningRate, Stop
 from core.errors import BbtuiError
-from core.events import RunEnded, RunStarted, ScaleLearningRate, Stop, TrainMeasured
+from core.events import RunEnded, RunStarted, TrainMeasured
 from core.launch import start
 from core.runs import Run, Runs
 from core.train import train

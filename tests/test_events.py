@@ -12,28 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import events
+from core import commands, events
+from core.commands import Command, Pause, SetLearningRate, Stop, command_from_line
 from core.event_log import Follower
-from core.events import (
-    Command,
-    Event,
-    Pause,
-    Record,
-    SampleDrawn,
-    SetLearningRate,
-    Stop,
-    TrainMeasured,
-    Validated,
-    Warned,
-    command_from_line,
-    event_from_line,
-    instant_of_line,
-)
+from core.events import Event, SampleDrawn, TrainMeasured, Validated, Warned, event_from_line
+from core.records import Record, instant_of_line, now
 from core.runs import Run
 
 KINDS: list[type[Record]] = [
     kind
-    for kind in vars(events).values()
+    for kind in [*vars(events).values(), *vars(commands).values()]
     if isinstance(kind, type) and issubclass(kind, Record) and kind not in (Record, Event, Command)
 ]
 FLOATS = [0.0, -0.0, 5e-324, -2.2e-308, 1 / 3, 0.1 + 0.2, 1e308, 2e-3, math.nan, math.inf, -math.inf]
@@ -117,7 +105,7 @@ def test_the_fields_that_scripts_rely_on_keep_their_names(name: str, keys: str) 
 
 
 def test_instants_are_utc_and_sort_as_text() -> None:
-    first, second = events.now(), events.now()
+    first, second = now(), now()
     assert first <= second and first.endswith("+00:00")
     assert instant_of_line(Warned(message="x").to_line(at=first)) == first
 

@@ -33,7 +33,10 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import core", SCREEN | HEAVY),
         (_EVERY_CORE_MODULE, SCREEN),
-        ("import core.errors, core.events, core.config, core.runs, core.series", SCREEN | HEAVY),
+        (
+            "import core.errors, core.events, core.commands, core.config, core.runs, core.series",
+            SCREEN | HEAVY,
+        ),
         ("import tui.app", HEAVY - {"tiktoken"}),
         ("import tui.cli", {"textual", "plotext", "torch", "datasets"}),
     ],

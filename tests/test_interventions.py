@@ -6,22 +6,24 @@ from pathlib import Path
 import pytest
 
 from core import checkpoint
-from core.config import StageConfig, load_stage
-from core.errors import CheckpointError
-from core.events import (
+from core.commands import (
     AddNote,
     Command,
-    Event,
-    LearningRateChanged,
-    NoteAdded,
     PlanSchedule,
-    RunEnded,
-    RunStarted,
     ScaleLearningRate,
-    SchedulePlanned,
     SetLearningRate,
     SetValidationInterval,
     Stop,
+)
+from core.config import StageConfig, load_stage
+from core.errors import CheckpointError
+from core.events import (
+    Event,
+    LearningRateChanged,
+    NoteAdded,
+    RunEnded,
+    RunStarted,
+    SchedulePlanned,
     TrainMeasured,
     Validated,
     ValidationIntervalChanged,

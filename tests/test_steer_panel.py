@@ -4,7 +4,7 @@ import pytest
 from textual.app import App
 from textual.widgets import Button, Input, Static
 
-from core.events import (
+from core.commands import (
     AddNote,
     Command,
     PlanSchedule,

@@ -15,26 +15,19 @@ import pytest
 import torch
 
 from core import checkpoint
+from core.commands import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, SetLearningRate, Stop
 from core.errors import RunBusyError, RunFailedError
 from core.events import (
     CheckpointSaved,
     CheckpointSetAside,
-    Command,
     Event,
     LearningRateChanged,
     NonFiniteMet,
-    Pause,
-    Resume,
     RunContinued,
     RunEnded,
     RunPaused,
     RunStarted,
     SampleDrawn,
-    SampleNow,
-    SaveNow,
-    ScaleLearningRate,
-    SetLearningRate,
-    Stop,
     TrainMeasured,
     Validated,
     Warned,

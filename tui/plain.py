@@ -27,8 +27,8 @@ from core.events import (
     ValidationIntervalChanged,
     Warned,
     event_from_line,
-    instant_of_line,
 )
+from core.records import instant_of_line
 from core.runs import Run
 from core.series import factor_text, rate_range
 from tui.clean import clean, clean_line

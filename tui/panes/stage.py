@@ -6,9 +6,9 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widgets import Button
 
+from core.commands import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
 from core.config import PARENT_STAGE, check_stage_name, preset_names
 from core.errors import BbtuiError
-from core.events import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
 from tui import chart
 from tui.chart import View
 from tui.messages import DetachOwnRun, ResumeRun, StartQuickstart, StartStage, StopOwnRun

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.commands import Stop
 from core.errors import BbtuiError
-from core.events import RunEnded, RunStarted, Stop, TrainMeasured
+from core.events import RunEnded, RunStarted, TrainMeasured
 from core.runs import Run, Runs
 from tui.messages import RunOpened, StageFailed, StageFinished
 from tui.terminal import stderr_into

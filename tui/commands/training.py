@@ -1,0 +1,124 @@
+"""`bbtui quickstart` and `bbtui train`: stages without the app."""
+
+import json
+import signal
+from typing import Annotated
+
+import typer
+
+from core.config import DEFAULT_PRESET, STAGES
+from core.errors import BbtuiError, UsageError
+from tui.commands.models import compared
+from tui.commands.options import AsJson, Root, store_of
+
+
+def quickstart(
+    context: typer.Context,
+    steps_scale: Annotated[float, typer.Option(help="Train this many times the usual steps.")] = 1.0,
+    preset: Annotated[str, typer.Option(help="Preset whose four stages are run.")] = DEFAULT_PRESET,
+    root: Root = None,
+) -> None:
+    """Run all four stages one after the other, then print the comparison."""
+    from core.launch import scaled_overrides, start
+    from tui import plain
+
+    if not 0 < steps_scale <= 1000:
+        raise UsageError(
+            f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5."
+        )
+    store, parent = store_of(context, root), None
+    for stage in STAGES:
+        overrides = scaled_overrides(preset, stage, store.root, steps_scale)
+        run = start(store, preset, stage, parent, overrides)
+        parent = run.name
+        code = train_here(run, as_json=False)
+        if code or run.summary().state != "completed":
+            raise typer.Exit(code)
+    general, baseball = (store.newest(stage, preset=preset) for stage in ("finetune", "baseball-finetune"))
+    assert general and baseball
+    plain.print_report(*compared(store, general.name, baseball.name, []))
+    print("Ask both models: bbtui chat --prompt 'What is a fastball?'   or open the app: bbtui")
+
+
+def train(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help=", ".join(STAGES))],
+    preset: Annotated[
+        str | None, typer.Option(help=f"Default: {DEFAULT_PRESET}.", show_default=False)
+    ] = None,
+    from_run: Annotated[
+        str | None, typer.Option("--from", help="RUN to start from, with @best or @STEP.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, as in the preset's file.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="RUN to go on with, or `latest`.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in a process of its own and return.")
+    ] = False,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Train one stage without the app. Ctrl+C stops it and saves."""
+    from core import launch
+    from core.config import check_stage_name
+    from tui.detached import train_detached
+
+    store = store_of(context, root)
+    check_stage_name(stage)
+    if resume is not None:
+        if preset or from_run or settings:
+            raise UsageError(
+                "--resume takes its configuration from the run folder.",
+                "Leave --preset, --from and --set out.",
+            )
+        run = launch.resume(store, resume, stage)
+    else:
+        run = launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
+    if not detach:
+        raise typer.Exit(train_here(run, as_json))
+    train_detached(run)
+    print(
+        json.dumps({"run": run.name})
+        if as_json
+        else f"{run.name} trains on. Watch it: bbtui runs show {run.id}"
+    )
+
+
+def train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
+    """Train the run in this process; returns the exit code. A signal stops it after the last finished step."""
+    import traceback
+
+    from core.commands import Stop
+    from core.event_log import Follower
+    from core.events import RunEnded
+    from core.train import train as events_of
+    from tui import plain
+
+    codes = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+    # Read from here on: a signal may ask for the end before the training listens.
+    commands = Follower(run.commands_file, from_end=run.events_file.exists()).commands
+    earlier = {name: signal.getsignal(getattr(signal, name)) for name in codes if hasattr(signal, name)}
+    if earlier.get("SIGHUP") == signal.SIG_IGN:
+        del earlier["SIGHUP"]  # started by nohup, to outlive its terminal
+    for name in earlier:
+        # The request goes the way of every other: through the run's command file.
+        signal.signal(getattr(signal, name), lambda *_, name=name: run.tell(Stop(reason=name)))
+    show = plain.JsonLines() if as_json else plain.Progress(run)
+    reason = "failed"
+    try:
+        for event in events_of(run.config, run, commands):
+            show.take(event)
+            if isinstance(event, RunEnded):
+                reason = event.reason
+    except BbtuiError:
+        raise
+    except Exception:
+        log = run.folder / "stderr.log"
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        raise BbtuiError(f"{run.name} failed unexpectedly.", f"Its traceback is in {log}.") from None
+    finally:
+        for name, handler in earlier.items():
+            signal.signal(getattr(signal, name), handler)
+    return codes.get(reason, 0)
