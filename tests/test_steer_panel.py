@@ -7,7 +7,11 @@ from textual.widgets import Button, Input, Static
 from core.commands import (
     AddNote,
     Command,
+    Pause,
     PlanSchedule,
+    Resume,
+    SampleNow,
+    SaveNow,
     ScaleLearningRate,
     SetLearningRate,
     SetValidationInterval,
@@ -19,13 +23,14 @@ from tui.widgets.steer_panel import SteerPanel, said_of
 class Host(App[None]):
     """Nothing but the panel."""
 
-    def __init__(self, at: str = "") -> None:
+    def __init__(self, at: str = "", is_paused: bool = False) -> None:
         super().__init__()
         self.at = at
+        self.is_paused = is_paused
         self.answers: list[Command | None] = []
 
     def on_mount(self) -> None:
-        self.push_screen(SteerPanel(1.2e-3, self.at), self.answers.append)
+        self.push_screen(SteerPanel(1.2e-3, self.at, self.is_paused), self.answers.append)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,9 @@ async def test_enter_in_an_entry_gives_its_command(entry: str, text: str, comman
         ("double", ScaleLearningRate(factor=2.0)),
         ("linear", PlanSchedule(shape="linear", tokens=300_000)),
         ("constant", PlanSchedule(shape="constant")),
+        ("pause", Pause()),
+        ("save", SaveNow()),
+        ("sample", SampleNow()),
     ],
 )
 async def test_a_button_gives_its_command(button: str, command: Command) -> None:
@@ -63,7 +71,19 @@ async def test_a_button_gives_its_command(button: str, command: Command) -> None
         app.screen.query_one("#steer-plan", Input).value = "300k"
         next(b for b in app.screen.query(Button) if b.name == button).press()
         await pilot.pause()
-        assert app.answers == [command]
+        assert app.answers == [command] and said_of(command)
+
+
+async def test_a_waiting_run_is_offered_to_go_on() -> None:
+    """The button that pauses lets a paused run go on; all of the panel is on the smallest usual screen."""
+    app = Host(is_paused=True)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        dialog = app.screen.query_one(".dialog")
+        assert dialog.region.bottom <= 20 and not dialog.show_vertical_scrollbar
+        next(b for b in app.screen.query(Button) if b.name == "pause").press()
+        await pilot.pause()
+        assert app.answers == [Resume()]
 
 
 @pytest.mark.parametrize(

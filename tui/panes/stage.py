@@ -129,19 +129,18 @@ class StagePane(StageView):
 
     def action_pause(self) -> None:
         if self.state and self.state.is_paused:
-            self._tell(Resume(), "Going on.")
+            self._command(Resume())
         else:
-            self._tell(Pause(), "Pausing after this step.")
+            self._command(Pause())
 
     def action_save(self) -> None:
-        self._tell(SaveNow(), "A checkpoint will be written after this step.")
+        self._command(SaveNow())
 
     def action_sample(self) -> None:
-        self._tell(SampleNow(), "A sample will be drawn after this step.")
+        self._command(SampleNow())
 
     def action_halve(self) -> None:
-        halve = ScaleLearningRate(factor=0.5)
-        self._tell(halve, said_of(halve))
+        self._command(ScaleLearningRate(factor=0.5))
 
     def action_rate(self) -> None:
         self._steer("")
@@ -157,9 +156,9 @@ class StagePane(StageView):
             self._tell(Pause(), "")
             return
         rate = self.state.train.learning_rate if self.state.train else None
-        self.app.push_screen(SteerPanel(rate, at), self._steered)
+        self.app.push_screen(SteerPanel(rate, at, self.state.is_paused), self._command)
 
-    def _steered(self, command: Command | None) -> None:
+    def _command(self, command: Command | None) -> None:
         if command:
             self._tell(command, said_of(command))
 

@@ -14,7 +14,11 @@ from textual.widgets import Button, Input, Label, Static
 from core.commands import (
     AddNote,
     Command,
+    Pause,
     PlanSchedule,
+    Resume,
+    SampleNow,
+    SaveNow,
     ScaleLearningRate,
     SetLearningRate,
     SetValidationInterval,
@@ -25,6 +29,11 @@ from tui.figures import count_from, count_text, rate_text
 
 _FACTORS = (("half", "×½  h", 0.5), ("tenth", "×0.1  t", 0.1), ("double", "×2  d", 2.0))
 _SHAPES = (("cosine", "Cosine to 0"), ("linear", "Linear to 0"), ("constant", "Constant"))
+_AT_ONCE = (
+    ("pause", "Pause", Pause()),
+    ("save", "Checkpoint now", SaveNow()),
+    ("sample", "Sample now", SampleNow()),
+)
 
 
 class SteerPanel(ModalScreen[Command | None]):
@@ -33,6 +42,7 @@ class SteerPanel(ModalScreen[Command | None]):
     Args:
         rate: the present one, None where it is not known yet.
         at: the entry to begin in: rate, interval or note; the first button otherwise.
+        is_paused: whether the run waits now.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,10 +54,13 @@ class SteerPanel(ModalScreen[Command | None]):
         Binding("down", "app.focus_next", "Next", show=False, tooltip="Go to the next control."),
     ]
 
-    def __init__(self, rate: float | None, at: str = "") -> None:
+    def __init__(self, rate: float | None, at: str = "", is_paused: bool = False) -> None:
         super().__init__()
         self.rate = rate
         self.at = at
+        self._at_once: dict[str, tuple[str, Command]] = {n: (label, told) for n, label, told in _AT_ONCE}
+        if is_paused:
+            self._at_once["pause"] = ("Go on", Resume())
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
@@ -66,6 +79,9 @@ class SteerPanel(ModalScreen[Command | None]):
                     yield Button(label, name=name, compact=True)
             yield from self._entry("interval", "Validate every", "steps", "Set")
             yield from self._entry("note", "Note", "what you see, or did", "Add")
+            with HorizontalGroup(classes="dialog-answers", id="steer-at-once"):
+                for name, (label, _) in self._at_once.items():
+                    yield Button(label, name=name, compact=True)
             yield Static(id="steer-problem", markup=False)
 
     def _entry(self, name: str, label: str, placeholder: str, button: str) -> ComposeResult:
@@ -97,6 +113,9 @@ class SteerPanel(ModalScreen[Command | None]):
         factors = {name: factor for name, _, factor in _FACTORS}
         if name in factors:
             self.dismiss(ScaleLearningRate(factor=factors[name]))
+            return
+        if name in self._at_once:
+            self.dismiss(self._at_once[name][1])
             return
         command, problem = self._typed(name)
         if command:
@@ -152,6 +171,14 @@ def said_of(command: Command) -> str:
             return f"Validation every {command.steps} steps."
         case AddNote():
             return "Noted on the chart."
+        case Pause():
+            return "Pausing after this step."
+        case Resume():
+            return "Going on."
+        case SaveNow():
+            return "A checkpoint will be written after this step."
+        case SampleNow():
+            return "A sample will be drawn after this step."
         case _:
             return ""
 
