@@ -1,5 +1,6 @@
 """The only training loop: four stages, one iterator of events."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,9 @@ def train(
             message = (
                 str(error) if isinstance(error, BbtuiError) else f"{type(error).__name__}: {error}"[:500]
             )
+            for event in trainer.rescue():
+                run.append(event)
+                yield event
             ended = trainer.ended("failed", message)
             run.append(ended)
             yield ended
@@ -74,6 +78,8 @@ class _Trainer:
         self._stop: Stop | None = None
         self._micro_batch = config.batch.micro_batch
         self._non_finite = 0
+        self._updated_step = 0
+        """The last step whose update is whole in the weights."""
 
     def events(self) -> Iterator[Event]:
         yield from self.work.set_up()
@@ -90,6 +96,14 @@ class _Trainer:
         if self._stop.save and self.work.state.step and self.work.saved_step != self.work.state.step:
             yield self.work.save()
         yield self.ended(self._stop.reason)
+
+    def rescue(self) -> Iterator[Event]:
+        """Save, after an error, what was learned up to the last step, if its update is whole."""
+        step = self.work.state.step
+        if step and step == self._updated_step and self.work.saved_step != step:
+            # The error that is already on its way says more than one of this attempt would.
+            with contextlib.suppress(Exception):
+                yield self.work.save()
 
     def ended(self, reason: str, message: str = "") -> RunEnded:
         elapsed_s = time.monotonic() - self._started_at
@@ -116,6 +130,7 @@ class _Trainer:
         set_rate(self.work.optimizer, rate)
         self.work.optimizer.step()
         self.work.optimizer.zero_grad()
+        self._updated_step = making
         self._non_finite = 0
         self.work.placement.synchronise()
         elapsed_s = time.monotonic() - started_at - (self._paused_s - paused_before_s)

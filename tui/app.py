@@ -1,14 +1,10 @@
 """The app: it carries messages between panes and workers, and trains one run at a time."""
 
-import asyncio
-import contextlib
-import signal
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from rich.console import RenderableType
 from textual import on
 from textual.binding import Binding, BindingType
 
@@ -17,7 +13,7 @@ from core.errors import BbtuiError
 from core.runs import Run, Runs, data_folder
 from tui.clean import clean_line
 from tui.detached import train_detached
-from tui.frame import Frame
+from tui.leaving import LeavableFrame
 from tui.messages import (
     DetachOwnRun,
     OpenRun,
@@ -30,18 +26,14 @@ from tui.messages import (
     StartStage,
     StopOwnRun,
 )
-from tui.terminal import has_terminal, screen_on_own_descriptor
 from tui.trainer import DETACHED, Trainer
-from tui.widgets.dialogs import Answer, WaitScreen, error_dialog, quit_dialog
+from tui.widgets.dialogs import Answer, error_dialog
 from tui.widgets.settings_form import SettingsForm
 from tui.workers.find_runs import RunFinder
 from tui.workers.training import StageRequest
 
-_SECONDS_TO_SAVE = 60.0
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
-
-class BbtuiApp(Frame):
+class BbtuiApp(LeavableFrame):
     """Trains four stages, talks to the two models, compares them.
 
     Args:
@@ -53,31 +45,17 @@ class BbtuiApp(Frame):
         Binding(
             "Q", "quickstart", "Quickstart", show=False, tooltip="Train all four stages, then open the chat."
         ),
-        Binding(
-            "q", "quit", "Quit", show=False, tooltip="Leave the app; it asks first while it trains a run."
-        ),
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
     ]
 
     def __init__(self, root: Path, preset: str = DEFAULT_PRESET) -> None:
         self.store = Runs(root)
         self.preset = preset
-        super().__init__(root, self._read_domain())
-        self.trainer = Trainer(self.store, self.post_message, data_folder(root))
+        trainer = Trainer(self.store, self.post_message, data_folder(root))
+        super().__init__(root, trainer, self._read_domain())
         self.finished_stages: frozenset[str] = frozenset()
         self._finder = RunFinder(self.store, self.post_message, lambda: self.preset)
-        self._exit_code: int | None = None
-        """Set once the app only waits for its run to end."""
-        self._had_terminal = False
         self._elsewhere: list[subprocess.Popen[bytes]] = []
         """Detached from here. Held, so that each is reaped when it ends before the app does."""
-
-    def on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number, exit_code in _EXIT_CODES.items():
-            # Python lets only the main thread do it, and not on Windows.
-            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-                loop.add_signal_handler(number, self._leave_when_stopped, exit_code, True, number.name)
 
     def all_mounted(self) -> None:
         self._finder.start()
@@ -219,8 +197,8 @@ class BbtuiApp(Frame):
         title = stage_title(stage, self.domain)
         if message.reason == DETACHED:
             self._go_on_elsewhere(message.run)
-        if self._exit_code is not None:
-            self._leave_now()
+        if self.is_leaving:
+            self.leave_now()
         elif message.reason == DETACHED:
             pass
         elif message.reason != "completed":
@@ -247,8 +225,8 @@ class BbtuiApp(Frame):
     def _stage_failed(self, message: StageFailed) -> None:
         self._training_over(message.stage)
         self.trainer.end_chain()
-        if self._exit_code is not None:
-            self._leave_now()
+        if self.is_leaving:
+            self.leave_now()
             return
         run = message.run
         can_resume = run is not None and bool(run.checkpoint_steps())
@@ -279,57 +257,3 @@ class BbtuiApp(Frame):
         self._show_starting(StageRequest(stage))
         self.action_tab(stage)
         self.notify("All four stages, one after the other; then the chat opens.")
-
-    # ------------------------------------------------------------ leaving
-
-    async def action_quit(self) -> None:
-        """Leave; while a run is trained here, ask what shall become of it."""
-        if self._exit_code is not None or any(s.has_class("-leaving") for s in self.screen_stack):
-            return
-        if not self.trainer.is_busy:
-            self.exit()
-            return
-        run = self.trainer.job.run if self.trainer.job else None
-        state = self.stage_pane(self.trainer.stage).state
-        dialog = quit_dialog(run.short_name if run else self.trainer.stage, state.step if state else 0)
-        dialog.add_class("-leaving")
-        self.push_screen(dialog, self._quit_answered)
-
-    def _quit_answered(self, answer: str | None) -> None:
-        if answer in ("save", "discard"):
-            self._leave_when_stopped(0, save=answer == "save", reason="stopped")
-
-    def _leave_when_stopped(self, exit_code: int, save: bool, reason: str) -> None:
-        if self._exit_code is not None:
-            return
-        self._exit_code = exit_code
-        if not self.trainer.is_busy:
-            self._leave_now()
-            return
-        self.trainer.stop(save, reason)
-        self.push_screen(WaitScreen("Saving a checkpoint…" if save else "Stopping…"))
-        self.set_timer(_SECONDS_TO_SAVE, self._leave_now)
-
-    def _leave_now(self) -> None:
-        self.exit(return_code=self._exit_code or 0)
-
-    def run(self, **options: Any) -> None:
-        """Run the app in the terminal; when it returns, no training of this app goes on."""
-        with screen_on_own_descriptor(data_folder(self.store.root) / "stderr.log"):
-            self._had_terminal = has_terminal()
-            try:
-                super().run(**options)
-            finally:
-                job = self.trainer.job
-                if job and job.is_alive:
-                    # Nobody listens for signals any more, and a hang-up must not cut the saving short.
-                    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-                    job.stop(save=True)
-                    job.join(_SECONDS_TO_SAVE)
-
-    def panic(self, *renderables: RenderableType) -> None:
-        """Leave after an error nobody expected; a terminal that is gone counts as a hang-up."""
-        if self._had_terminal and not has_terminal():
-            self._leave_when_stopped(_EXIT_CODES[signal.SIGHUP], save=True, reason=signal.SIGHUP.name)
-        else:
-            super().panic(*renderables)

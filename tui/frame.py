@@ -290,7 +290,8 @@ class Frame(App[None]):
             )
             for tab in self.tabs()
         ]
-        bindings = [binding for kind in (Frame, type(self)) for binding in kind.BINDINGS]
+        kinds = [kind for kind in reversed(type(self).__mro__) if issubclass(kind, Frame)]
+        bindings = [binding for kind in kinds for binding in kind.__dict__.get("BINDINGS", ())]
         own = [action for action in actions_of("", bindings) if not action.action.startswith("tab(")]
         palette = Action("", "command_palette", "Palette", ("ctrl+p",), "Find any action by its name.")
         return [*tabs, *own, palette]

@@ -146,6 +146,12 @@ class StageView(Vertical, can_focus=True):
         state.is_live = message.is_live and state.ended is None
         state.is_known = True
         state.memory_bytes, state.disk_free_bytes = message.memory_bytes, message.disk_free_bytes
+        if changed and not message.is_live and state.ended is None:
+            self.notify(
+                f"{state.run.short_name}: its process is gone, step {state.step}. "
+                "R goes on from the last checkpoint.",
+                severity="warning",
+            )
         if changed:
             self.show_all()
         else:

@@ -9,6 +9,7 @@ def in_words(error: BaseException, folder: Path) -> tuple[str, str]:
     log = folder / "stderr.log"
     kind = f"{type(error).__name__}: {str(error)[:200]}" if str(error) else type(error).__name__
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="replace") as file:
             file.write("".join(traceback.format_exception(error)))
     except OSError:
