@@ -8,6 +8,8 @@ from core.errors import RetryLaterError
 from core.events import Event, event_from_line
 
 _TAIL_BYTES = 1 << 18
+_LONGEST_TAIL_BYTES = 1 << 24
+_BEAT = b'{"event":"Heartbeat"'
 
 
 def append_line(path: Path, line: str) -> None:
@@ -25,12 +27,21 @@ def append_line(path: Path, line: str) -> None:
 
 
 def last_lines(path: Path) -> list[bytes]:
-    """The lines at the end of a log, the first of them perhaps cut; none where it cannot be read."""
+    """The lines at the end of a log, the first of them perhaps cut; none where it cannot be read.
+
+    Of heartbeats only the newest is among them, if it is the last line: thousands may stand between two steps.
+    """
+    tail = _TAIL_BYTES
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - _TAIL_BYTES))
-            return log.read().splitlines()
+            while True:
+                log.seek(max(0, size - tail))
+                lines = log.read().splitlines()
+                lines = [line for line in lines[:-1] if not line.startswith(_BEAT)] + lines[-1:]
+                if tail >= min(size, _LONGEST_TAIL_BYTES) or sum(map(len, lines)) >= _TAIL_BYTES // 2:
+                    return lines
+                tail *= 4
     except OSError:
         return []
 

@@ -24,6 +24,7 @@ from core.events import (
     Validated,
     Warned,
 )
+from core.heartbeat import Heart
 from core.optim import set_rate
 from core.runs import Run
 from core.workbench import Workbench
@@ -80,6 +81,7 @@ class _Trainer:
         self._non_finite = 0
         self._updated_step = 0
         """The last step whose update is whole in the weights."""
+        self._heart = Heart()
 
     def events(self) -> Iterator[Event]:
         yield from self.work.set_up()
@@ -172,7 +174,9 @@ class _Trainer:
             raise RunFailedError(f"Step {step + 1} has no supervised token.", "Check the data's answers.")
         self.work.model.train()
         loss = torch.zeros((), device=self.work.placement.device)
+        self._heart.micro_batches = len(batches)
         for index, batch in enumerate(batches):
+            self._heart.micro_batches_done = index
             yield from self._obey()
             if self._stop:
                 self.work.optimizer.zero_grad()
@@ -183,6 +187,7 @@ class _Trainer:
                 part = self.work.loss_sum(batch) / supervised
             part.backward()
             loss += part.detach()
+        self._heart.micro_batches = self._heart.micro_batches_done = 0
         return float(loss), sum(batch.fed for batch in batches)
 
     def _skip_update(self, loss: float, norm: float) -> Event:
@@ -287,6 +292,8 @@ class _Trainer:
                         return
                     case _:
                         yield from self._obey_one(command)
+            if beat := self._heart.beat(self.work.state, is_paused=pausing_since is not None):
+                yield beat
             if pausing_since is None:
                 return
             time.sleep(_PAUSE_LOOK_S)

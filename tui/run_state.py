@@ -6,6 +6,7 @@ from core.events import (
     CheckpointSaved,
     DataPrepared,
     Event,
+    Heartbeat,
     PreparationProgressed,
     RunContinued,
     RunEnded,
@@ -31,6 +32,7 @@ STATE_GLYPHS = {
     "failed": "✗",
 }
 _STEPS_BEFORE_ETA = 20
+_LONG_STEP_S = 10.0
 
 
 def state_glyph(state: str) -> str:
@@ -52,6 +54,7 @@ class RunState:
         self.validated_before: Validated | None = None
         self.sample: SampleDrawn | None = None
         self.ended: RunEnded | None = None
+        self.heartbeat: Heartbeat | None = None
         self.checkpoint_step = 0
         self.is_paused = False
         self.is_live = False
@@ -63,6 +66,10 @@ class RunState:
         """The last step where the schedule was planned anew since the start; 0 where it was not."""
         self._started_at = 0.0
         self._measuring_since = 0.0
+        self._measured_at = 0.0
+        self._beat_at = 0.0
+        self._step_s = 0.0
+        """What the newest step took, pauses left out; 0 where unknown."""
         self._steps_measured = 0
         self._paused_at = 0.0
         self._paused_s = 0.0
@@ -90,6 +97,8 @@ class RunState:
                 self.data, self.preparation = event, None
             case TrainMeasured():
                 self._measure(event, at)
+            case Heartbeat():
+                self.heartbeat, self._beat_at = event, at
             case Validated():
                 self.validated_before, self.validated = self.validated, event
             case SampleDrawn():
@@ -110,6 +119,7 @@ class RunState:
 
     def _start(self, event: RunStarted, at: float) -> None:
         self.started, self.ended, self.is_paused = event, None, False
+        self.heartbeat, self._step_s, self._measured_at = None, 0.0, at
         self._planned_steps = 0
         self._started_at, self._measuring_since = at, 0.0
         self._steps_measured, self._paused_s, self._paused_at = 0, 0.0, 0.0
@@ -122,7 +132,9 @@ class RunState:
                 setattr(self, name, None)
 
     def _measure(self, event: TrainMeasured, at: float) -> None:
-        self.train, self.preparation = event, None
+        if self.train and event.tokens_per_s > 0:
+            self._step_s = (event.tokens - self.train.tokens) / event.tokens_per_s
+        self.train, self.preparation, self._measured_at = event, None, at
         self._steps_measured += 1
         if self._steps_measured == 1:
             self._measuring_since = at
@@ -155,6 +167,15 @@ class RunState:
         return self._planned_steps or (self.started.steps if self.started else 0)
 
     @property
+    def within_step(self) -> tuple[int, int] | None:
+        """Micro-batches done of all those of the step being made, where it takes long; None elsewhere."""
+        beat = self.heartbeat
+        if not self.is_live or beat is None or not beat.micro_batches or beat.step != self.step:
+            return None
+        is_long = max(self._step_s, self._beat_at - self._measured_at) > _LONG_STEP_S
+        return (beat.micro_batches_done, beat.micro_batches) if is_long else None
+
+    @property
     def can_resume(self) -> bool:
         """Whether the run ended short of its last step."""
         return not self.is_live and bool(self.started) and self.state != "completed"
@@ -172,7 +193,9 @@ class RunState:
         done = self._steps_measured - 1
         if not self.is_live or done < _STEPS_BEFORE_ETA or not self._measuring_since or not self.steps:
             return None
-        until = self._paused_at if self.is_paused else max(self.last_at, min(now, self.last_at + 5.0))
+        until = (
+            self._paused_at if self.is_paused else max(self._measured_at, min(now, self._measured_at + 5.0))
+        )
         spent_s = until - self._measuring_since - self._paused_s
         return max(0.0, spent_s / done * (self.steps - self.step))
 

@@ -40,6 +40,8 @@ class ProgressStrip(Widget):
 def _progress_parts(state: RunState, share: float) -> list[str]:
     now = time.time()
     parts = [f"step {state.step}/{state.steps}", f"{share:.0%}".replace("%", " %")]
+    if within := state.within_step:
+        parts.insert(1, f"micro-batch {within[0]}/{within[1]}")
     remaining_s = state.remaining_s(now)
     if remaining_s is not None:
         parts.append(f"ETA {duration_text(remaining_s)}")
@@ -75,6 +77,9 @@ def fit(parts: list[str], width: int, gap: int) -> list[str]:
 
 def figures_line(state: RunState, width: int) -> str:
     """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as it fits."""
+    if state.state == "interrupted":
+        at = state.checkpoint_step
+        return f"Its process is gone. R {f'resumes from step {at}' if at else 'begins it again'}."
     parts = []
     if train := state.train:
         schedule = f" {state.config.optim.schedule}" if state.config and width >= 70 else ""
