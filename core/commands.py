@@ -5,6 +5,9 @@ from typing import ClassVar
 
 from core.records import Reader, Record
 
+LONGEST_NOTE = 200
+"""Characters of a note that are kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Record):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from core.commands import (
+    LONGEST_NOTE,
     AddNote,
     Command,
     PlanSchedule,
@@ -28,7 +29,6 @@ from core.optim import scheduled_rate, shaped
 Intervention = LearningRateChanged | SchedulePlanned | ValidationIntervalChanged | NoteAdded
 _OF_THE_RATE = (LearningRateChanged, SchedulePlanned)
 SHAPES = ("cosine", "linear", "constant")
-_LONGEST_NOTE = 200
 _MOST_STEPS = 10**8
 
 
@@ -131,7 +131,7 @@ class Interventions:
             case SetValidationInterval():
                 return Warned(message=f"Validation every {command.steps} steps cannot be.")
             case AddNote(text=text) if text.strip():
-                return NoteAdded(step=step, tokens=tokens, text=" ".join(text.split())[:_LONGEST_NOTE])
+                return NoteAdded(step=step, tokens=tokens, text=" ".join(text.split())[:LONGEST_NOTE])
             case _:
                 return None
 

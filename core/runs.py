@@ -22,6 +22,7 @@ from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
 from core.event_log import append_line, last_lines
 from core.events import (
     Event,
+    NoteAdded,
     RunContinued,
     RunEnded,
     RunPaused,
@@ -167,7 +168,10 @@ class Run:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run's lock. Raises: RunBusyError where another process trains it."""
+        """Hold the run's lock. Raises: RunBusyError where another process trains it; MissingError."""
+        # The lock would make the folder of a removed run again.
+        if not self.folder.is_dir():
+            raise MissingError(f"There is no run {self.name} any more.", "See `bbtui runs list`.")
         lock = self.lock()
         try:
             lock.acquire(timeout=2.0, poll_interval=0.02)
@@ -201,7 +205,9 @@ class Run:
             event = event_from_line(line)
             if event is None:
                 continue
-            last_at = last_at or instant_of_line(line)
+            # A note may be written long after the run's end, and makes it no newer.
+            if not isinstance(event, NoteAdded):
+                last_at = last_at or instant_of_line(line)
             if isinstance(event, (RunEnded, RunStarted, RunPaused, RunContinued)):
                 closing = closing or type(event).__name__
             if getattr(event, "step", -1) <= holds_to:
@@ -253,8 +259,8 @@ class Run:
         """Steps that have a checkpoint folder, oldest first. Whether one is whole, its manifest tells."""
         if not self.folder.is_dir():
             return []
-        found = (_STEP_FOLDER.match(path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        steps = (step_of(path.name) for path in self.folder.iterdir())
+        return sorted(step for step in steps if step is not None)
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / f"step-{step:07d}"
@@ -292,7 +298,9 @@ class Runs:
         for name in [stage] if stage else STAGES:
             folder = self.folder / name
             if folder.is_dir():
-                runs += [Run(path) for path in sorted(folder.iterdir()) if (path / "config.toml").is_file()]
+                # What a removal has hidden is no run any more.
+                paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+                runs += [Run(path) for path in paths if (path / "config.toml").is_file()]
         return runs
 
     def find(self, reference: str) -> tuple[Run, str]:
@@ -330,13 +338,16 @@ class Runs:
         return found[0], at
 
     def newest(self, stage: str, *, preset: str | None = None, finished: bool = True) -> Run | None:
-        """The run of a stage that ended (or, with `finished` false, was active) last."""
+        """The run of a stage that ended (or, with `finished` false, was active) last.
+
+        A finished one of which only the log was kept is passed over: nothing can start from it.
+        """
         best: tuple[str, Run] | None = None
         for run in self.all(stage):
             if preset is not None and not _same_preset(run, preset):
                 continue
             summary = run.summary()
-            if finished and summary.state != "completed":
+            if finished and not (summary.state == "completed" and run.checkpoint_steps()):
                 continue
             if best is None or summary.last_at >= best[0]:
                 best = (summary.last_at, run)
@@ -362,10 +373,16 @@ class Runs:
         if baseball is None:
             return None
         general = next((run for run in self.lineage(baseball) if run.stage == "finetune"), None)
-        return (general, baseball) if general else None
+        return (general, baseball) if general and general.checkpoint_steps() else None
 
     def _with_id(self, run_id: str) -> bool:
         return any((self.folder / stage / run_id).exists() for stage in STAGES)
+
+
+def step_of(name: str) -> int | None:
+    """The step of the checkpoint whose folder has that name, None for any other name."""
+    match = _STEP_FOLDER.match(name)
+    return int(match[1]) if match else None
 
 
 def _same_preset(run: Run, preset: str) -> bool:

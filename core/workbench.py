@@ -48,9 +48,7 @@ class Workbench:
                 "model: this stage's configuration names no sizes.", "Start it with `bbtui train`."
             )
         self.placement = device.of(self.config)
-        store = Runs(self.run.folder.parents[2])
-        parent = parent_folder(store, self.config)[1] if self.config.parent else None
-        self.tokenizer = self._tokenizer(parent)
+        self.tokenizer = self._tokenizer()
         self.model = build(self.config.model, self.tokenizer.padded_size)
         weights = yield from self._newest_good()
         if weights:
@@ -61,8 +59,8 @@ class Workbench:
                     f"seed: {self.run.name} was begun with seed {self.state.seed}.",
                     "Restore its config.toml.",
                 )
-        elif parent:
-            weights = checkpoint.load(parent)
+        elif self.config.parent:
+            weights = checkpoint.load(self._parent())
             checkpoint.check_fits(weights, self.model, self.tokenizer)
         if weights:
             self.model.load_state_dict(weights.tensors)
@@ -80,11 +78,15 @@ class Workbench:
                 block.compile()
         self.interventions.restore(self.state.interventions, self.run.events(), self.state.step)
 
-    def _tokenizer(self, parent: Path | None) -> Tokenizer:
+    def _parent(self) -> Path:
+        """The parent's checkpoint. Asked for only where needed: a run with one of its own may outlive its parent."""
+        return parent_folder(Runs(self.run.folder.parents[2]), self.config)[1]
+
+    def _tokenizer(self) -> Tokenizer:
         if (self.run.folder / "tokenizer.json").is_file():
             return Tokenizer.load(self.run.folder)
-        if parent:
-            tokenizer = Tokenizer.load(parent)
+        if self.config.parent:
+            tokenizer = Tokenizer.load(self._parent())
         elif self.config.tokenizer and self.config.tokenizer.kind == "trained":
             tokenizer = Tokenizer.train(vocabulary_texts(self.config), self.config.tokenizer.vocabulary)
         else:

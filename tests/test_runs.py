@@ -80,6 +80,7 @@ def write(run: Run, *events: Event) -> Run:
 def finish(run: Run, at: str) -> Run:
     with run.events_file.open("a", encoding="utf-8") as log:
         log.write(started(run).to_line(at) + "\n" + ended(40, "completed").to_line(at) + "\n")
+    run.checkpoint_folder(40).mkdir()
     return run
 
 
