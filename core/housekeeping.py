@@ -156,6 +156,14 @@ def word_of(run: Run) -> str:
     return tail if tail.isascii() and tail.isalnum() else "remove"
 
 
+def check_keep(name: str) -> Keep:
+    """The policy of that name. Raises: UsageError where there is none."""
+    for keep in KEEPS:
+        if keep == name:
+            return keep
+    raise UsageError(f"There is no keep policy {name[:40]!r}.", f"Policies: {', '.join(KEEPS)}.")
+
+
 def removal_of(store: Runs, run: Run, keep: Keep) -> Removal:
     """What `remove` would do. Changes nothing."""
     sizes = bytes_of(run)
@@ -187,15 +195,9 @@ def remove(store: Runs, run: Run, keep: Keep) -> Removal:
     is not really under the root; CheckpointError where what shall stay is damaged; RetryLaterError.
     """
     _check_place(store, run)
-    if run.is_held():
-        raise RunBusyError(f"{run.name} is being trained; nothing was removed.", "Stop it first.")
     sweep(store)
     plan = removal_of(store, run, keep)
-    if plan.needed_by:
-        raise UsageError(
-            f"{run.name} is needed: {_listed(plan.needed_by)} starts from it and has no checkpoint yet.",
-            "Let that run come to its first checkpoint, or remove it first.",
-        )
+    check_allowed(plan)
     _check_whole(run, plan.steps_kept)
     with run.held():
         if tuple(run.checkpoint_steps()) != plan.steps:
@@ -210,6 +212,18 @@ def remove(store: Runs, run: Run, keep: Keep) -> Removal:
             f"What is left stands under {left}; the next removal tries again.",
         )
     return plan
+
+
+def check_allowed(plan: Removal) -> None:
+    """Raises: RunBusyError for a run that is being trained; UsageError where another run needs what would go."""
+    run = plan.run
+    if run.is_held():
+        raise RunBusyError(f"{run.name} is being trained; nothing was removed.", "Stop it first.")
+    if plan.needed_by:
+        raise UsageError(
+            f"{run.name} is needed: {_listed(plan.needed_by)} starts from it and has no checkpoint yet.",
+            "Let that run come to its first checkpoint, or remove it first.",
+        )
 
 
 def sweep(store: Runs) -> None:

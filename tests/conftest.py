@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,25 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_copy(trained_root: Path, tmp_path: Path) -> Path:
     """A copy of `trained_root` to change at will; it is also what BBTUI_ROOT names."""
     return Path(shutil.copytree(trained_root, tmp_path / "root"))
+
+
+@pytest.fixture
+def bbtui(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs the command line in this process; a traceback anywhere fails the test."""
+    import tui.cli
+    from commanding import Result, checked
+
+    def run(*words: object) -> Result:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["bbtui", *map(str, words)])
+        code = 0
+        try:
+            tui.cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Result(code, *checked(*capfd.readouterr()))
+
+    return run
 
 
 # ---------------------------------------------------------------- tabs

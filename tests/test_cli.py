@@ -4,102 +4,20 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import tui.cli
-from core.config import STAGES, preset_names
+from commanding import SMOKE, Command, finish, only_run, refused, root_of_tests, spawn
+from core.config import STAGES, preset_file, preset_names
 from core.data.sources import sandlot_pairs
 from core.errors import RetryLaterError
 from core.events import RunEnded, TrainMeasured
 from core.launch import start
 from core.runs import Run, Runs
 from tui.commands import training
-
-SMOKE = ["train", "pretrain", "--preset", "smoke"]
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document of stdout."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def bbtui(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line in this process; a traceback anywhere fails the test."""
-
-    def run(*words: object) -> Result:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["bbtui", *map(str, words)])
-        code = 0
-        try:
-            tui.cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return Result(code, *checked(*capfd.readouterr()))
-
-    return run
-
-
-def checked(out: str, err: str) -> tuple[str, str]:
-    assert "Traceback" not in out + err
-    return out, err
-
-
-def spawn(*words: object, **options: Any) -> "subprocess.Popen[str]":
-    """The real command in a process of its own."""
-    streams = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-    }
-    return subprocess.Popen([sys.executable, "-m", "tui.cli", *map(str, words)], **(streams | options))
-
-
-def finish(process: "subprocess.Popen[str]") -> Result:
-    out, err = process.communicate(timeout=60)
-    return Result(process.returncode, *checked(out, err))
-
-
-def refused(result: Result, *named: str, code: int = 2) -> None:
-    """The command ended with that code, printed nothing on stdout, and named these on stderr."""
-    assert (result.code, result.out) == (code, ""), result
-    for word in named:
-        assert word in result.err, result.err
-    assert "\x1b" not in result.err
-    # What went wrong, and on another line what to do.
-    assert result.err.startswith(("error: ", "Usage: ")) and len(result.err.splitlines()) >= 2
-
-
-def root_of_tests() -> Path:
-    return Path(os.environ["BBTUI_ROOT"])
-
-
-def only_run(stage: str = "pretrain") -> Run:
-    (run,) = Runs(root_of_tests()).all(stage)
-    return run
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -602,82 +520,6 @@ def test_a_question_that_cannot_be_asked_is_refused(
     assert all(word in result.err for word in named), result.err
 
 
-# ---------------------------------------------------------------- runs
-
-
-def test_runs_list(bbtui: Command, trained_root: Path) -> None:
-    rows = bbtui("runs", "list", "--json", "--root", trained_root).document
-    assert [row["stage"] for row in rows] == list(STAGES)
-    for row in rows:
-        assert (row["state"], row["preset"], row["step"]) == ("completed", "smoke", row["steps"])
-        assert row["run"] == f"{row['stage']}/{row['id']}" and row["validation_loss"] > 0
-    table = bbtui("runs", "list", "--root", trained_root).out
-    assert all(row["run"] in table for row in rows)
-
-
-def test_no_runs_yet(bbtui: Command) -> None:
-    assert bbtui("runs", "list", "--json").document == []
-    assert "bbtui quickstart" in bbtui("runs", "list").out
-
-
-def test_runs_show(bbtui: Command, trained_root: Path) -> None:
-    run = Runs(trained_root).all("baseball-finetune")[0]
-    row = bbtui("runs", "show", run.id, "--json", "--root", trained_root).document
-    assert row["run"] == run.name and row["checkpoints"] == run.checkpoint_steps()
-    assert [name.partition("/")[0] for name in row["lineage"]] == list(reversed(STAGES))
-    assert row["config"]["model"]["width"] == 32 and row["folder"] == str(run.folder)
-    # By the end of its id, or with its stage before it.
-    for reference in (run.id[-4:], run.name):
-        assert bbtui("runs", "show", reference, "--json", "--root", trained_root).document == row
-    text = bbtui("runs", "show", run.id, "--root", trained_root).out
-    assert "model.width = 32" in text and run.config.parent.partition("@")[0] in text
-
-
-def test_a_prefix_of_several_runs_is_refused(bbtui: Command, trained_root: Path) -> None:
-    prefix = Runs(trained_root).all()[0].id[:8]
-    refused(bbtui("runs", "show", prefix, "--root", trained_root), "could be 4 runs", "Write more")
-
-
-def test_runs_replay_prints_what_was_printed_then(bbtui: Command) -> None:
-    trained = bbtui(*SMOKE, "--set", "steps=3")
-    run = only_run()
-    replayed = bbtui("runs", "replay", run.id)
-    assert replayed.code == 0
-
-    def without_pace(text: str) -> list[str]:
-        return [line.partition("  ETA")[0] for line in text.splitlines()]
-
-    assert without_pace(replayed.out) == without_pace(trained.out)
-    rows = bbtui("runs", "replay", run.id, "--json").lines
-    assert [row["event"] for row in rows][-1] == "RunEnded"
-    assert bbtui("runs", "replay", run.id, "--json", "--speed", "1e9").lines[-1]["reason"] == "completed"
-    refused(bbtui("runs", "replay", run.id, "--speed", "-1"), "--speed")
-
-
-def test_a_run_without_events_replays_as_nothing(bbtui: Command) -> None:
-    run = start(Runs(root_of_tests()), "smoke", "pretrain")
-    for speed in ("0", "100"):
-        result = bbtui("runs", "replay", run.id, "--speed", speed)
-        assert (result.code, result.out, result.err) == (0, "", "")
-    assert bbtui("runs", "show", run.id, "--json").document["state"] == "new"
-
-
-def test_a_damaged_configuration_is_named_and_the_other_runs_are_listed(
-    bbtui: Command, trained_copy: Path
-) -> None:
-    run = only_run("finetune")
-    (run.folder / "config.toml").write_bytes(_random_bytes())
-    assert len(bbtui("runs", "list", "--json", "--root", trained_copy).document) == 4
-    refused(bbtui("runs", "show", run.id), "config.toml", "UTF-8")
-
-
-def test_a_terminal_of_another_alphabet_gets_signs_it_can_write(trained_root: Path) -> None:
-    run = Runs(trained_root).all("pretrain")[0]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    result = finish(spawn("runs", "replay", run.id, "--root", trained_root, env=environment))
-    assert result.code == 0 and "The river" in result.out
-
-
 # ---------------------------------------------------------------- config check
 
 
@@ -691,7 +533,7 @@ def test_every_preset_is_sound(bbtui: Command) -> None:
 
 def test_each_problem_of_a_file_is_named_with_its_line(bbtui: Command, tmp_path: Path) -> None:
     path = tmp_path / "pretrain.toml"
-    sound = (Path(tui.cli.__file__).parent.parent / "configs/smoke/pretrain.toml").read_text()
+    sound = preset_file("smoke", "pretrain").read_text()
     path.write_text(sound.replace("layers = 2", "layrs = 2").replace("seed = 7", 'seed = "x"'))
     result = bbtui("config", "check", path)
     assert (result.code, result.err) == (2, "")

@@ -39,12 +39,13 @@ def duration_text(seconds: float) -> str:
 
 
 def bytes_text(size_bytes: float) -> str:
-    """A size: 820 MB, 1.1 GB, 79 GB."""
+    """A size: 41 kB, 820 MB, 1.1 GB, 79 GB."""
     for size, unit in ((1e12, "TB"), (1e9, "GB")):
         if size_bytes >= size:
             scaled = size_bytes / size
             return f"{scaled:.0f} {unit}" if scaled >= 10 else f"{scaled:.1f} {unit}"
-    return f"{size_bytes / 1e6:.0f} MB"
+    # 999_500 would round to "1000 kB".
+    return f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 999_500 else f"{size_bytes / 1e3:.0f} kB"
 
 
 def rate_text(rate: float) -> str:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from core.config import stage_title
-from core.errors import UsageError
 from core.events import (
     CheckpointSetAside,
     DataPrepared,
@@ -166,63 +165,6 @@ def paced(run: Run, speed: float) -> Iterator[Event]:
                 time.sleep(min(_LONGEST_REPLAY_PAUSE_S, max(0.0, (at - before).total_seconds() / speed)))
             before = at
             yield event
-
-
-# ---------------------------------------------------------------- runs
-
-
-def run_row(run: Run) -> dict[str, Any]:
-    """What `runs list` says of a run; losses are None where nothing was measured, or what was is not a number."""
-    summary = run.summary()
-    try:
-        preset = run.config.preset
-    except UsageError:
-        preset = "?"
-
-    def number(value: float | None) -> float | None:
-        return value if value is not None and math.isfinite(value) else None
-
-    return {
-        "run": run.name,
-        "stage": run.stage,
-        "id": run.id,
-        "preset": preset,
-        "state": summary.state,
-        "step": summary.step,
-        "steps": summary.steps,
-        "tokens": summary.tokens,
-        "train_loss": number(summary.train_loss),
-        "validation_loss": number(summary.validation_loss),
-        "parent": summary.parent,
-        "started_at": summary.started_at,
-        "message": summary.message,
-    }
-
-
-def print_runs(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        print("No runs yet. Begin with: bbtui quickstart")
-        return
-    print(f"{'run':<52} {'state':<12} {'step':>13} {'train':>8} {'valid.':>8}")
-    for row in rows:
-        losses = [
-            f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("train_loss", "validation_loss")
-        ]
-        step = f"{row['step']}/{row['steps'] or '?'}"
-        print(f"{row['run']:<52} {clean_line(row['state'], 12):<12} {step:>13} {losses[0]:>8} {losses[1]:>8}")
-
-
-def print_run(row: dict[str, Any]) -> None:
-    for key, value in row.items():
-        if key == "config":
-            continue
-        shown = " <- ".join(value) if key == "lineage" else value
-        print(f"{key.replace('_', ' '):>16}  {clean_line(str(shown), 300)}")
-    print("        settings")
-    for key, value in row["config"].items():
-        entries = value.items() if isinstance(value, dict) else [("", value)]
-        for inner, setting in entries:
-            print(f"{'':18}{key}{'.' + inner if inner else ''} = {clean_line(str(setting), 200)}")
 
 
 # ---------------------------------------------------------------- comparison
