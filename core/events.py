@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 
 from core.records import Reader, Record
 
+DETACHED = "detached"
+"""Why a run ended that another process is to go on with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(Record):
@@ -214,7 +217,7 @@ class Warned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(Event):
-    """The run's process is done with it. `reason`: completed, stopped, failed, or a signal's name."""
+    """The run's process is done with it. `reason`: completed, stopped, failed, detached, or a signal's name."""
 
     step: int
     reason: str

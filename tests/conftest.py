@@ -18,9 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def _away_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names no root gets one that lies under the test's own folder, prepared data included."""
+    """Whoever names no root gets one that lies under the test's own folder, as do data and the user's settings."""
     monkeypatch.setenv("BBTUI_ROOT", str(tmp_path / "root"))
-    monkeypatch.delenv("BBTUI_DATA", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("BBTUI_DATA", "BBTUI_ON_EVENT"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -53,15 +53,17 @@ class BbtuiApp(LeavableFrame):
         trainer = Trainer(self.store, self.post_message, data_folder(root))
         super().__init__(root, trainer, self._read_domain())
         self.finished_stages: frozenset[str] = frozenset()
-        self._finder = RunFinder(self.store, self.post_message, lambda: self.preset)
+        self._finder = RunFinder(self.store, self.post_message, lambda: self.preset, self.alerts.watch.watch)
         self._elsewhere: list[subprocess.Popen[bytes]] = []
         """Detached from here. Held, so that each is reaped when it ends before the app does."""
 
     def all_mounted(self) -> None:
+        self.alerts.watch.start()
         self._finder.start()
 
     def on_unmount(self) -> None:
         self._finder.leave()
+        self.alerts.watch.leave()
 
     # ------------------------------------------------------------ runs under the root
 
@@ -174,7 +176,7 @@ class BbtuiApp(LeavableFrame):
 
     def _go_on_elsewhere(self, run: Run) -> None:
         try:
-            self._elsewhere.append(train_detached(run))
+            self._elsewhere.append(train_detached(run, self.alerts.settings.command))
         except BbtuiError as error:
             fixes = [Answer("resume", "Resume here", "primary")]
             dialog = error_dialog(error.what, error.fix, title="That could not be detached", fixes=fixes)

@@ -1,5 +1,6 @@
 """The app's frame: header with tabs, footer, help, palette, notices. It does not know what the tabs do."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,16 +22,21 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from core.config import STAGES, stage_title
 from core.runs import data_folder
+from tui.alert_channels import AlertChannels
 from tui.clean import clean, clean_line
 from tui.figures import duration_text
-from tui.messages import StageChanged
+from tui.messages import AlertCommandDone, AlertRaised, StageChanged
 from tui.palette import Action, actions_of, help_page
 from tui.panes.stage import StagePane
 from tui.run_state import state_glyph
 from tui.settings import Choices
+from tui.terminal import desktop_notification
+from tui.widgets.alerts_panel import AlertsPanel
 from tui.widgets.dialogs import TextScreen
 from tui.widgets.header_bar import HeaderBar, Tab
 from tui.widgets.hint_bar import Hint, HintBar
+from tui.widgets.system_panel import ShownRun, SystemPanel
+from tui.workers.meters import Meters
 
 _SMALLEST = (40, 12)
 _NOTICE_CHARACTERS = 100
@@ -56,15 +62,27 @@ class Frame(App[None]):
         Binding("f2", "change_theme", "Theme", show=False, tooltip="Choose the colours; the choice is kept."),
         Binding("f3", "notices", "Notices", show=False, tooltip="Show this session's notices again."),
         Binding("f4", "picture", "Screenshot", show=False, tooltip="Save the screen as an SVG picture."),
+        Binding(
+            "f5",
+            "system",
+            "System",
+            show=False,
+            tooltip="Show what the machine does: processor, memory, GPU, disk, processes.",
+        ),
+        Binding(
+            "f6", "alerts", "Alerts", show=False, tooltip="Choose when and how you get word of your runs."
+        ),
     ]
 
     def __init__(self, root: Path, domain: str) -> None:
         super().__init__()
         self.domain = domain
-        self.choices = Choices(root)
+        self.choices = Choices(data_folder(root) / "app.json")
+        self.alerts = AlertChannels(self, root)
         self.notices: deque[str] = deque(maxlen=200)
         self.stage_states: dict[str, str] = {}
         """Each stage's state as its newest run has it; the tabs know better about live ones."""
+        self._meters = Meters(root)
         self._pictures_folder = data_folder(root)
         # Held here, since messages still arrive while the app takes its widgets down.
         self.header = HeaderBar(self.tabs(), id="header")
@@ -262,6 +280,36 @@ class Frame(App[None]):
     def copy_to_clipboard(self, text: str) -> None:
         """Copy by the terminal's own means (OSC 52), without what a terminal would obey."""
         super().copy_to_clipboard(clean(text))
+
+    def notify_desktop(self, text: str) -> None:
+        """Have the terminal show a notification on the desktop, where it can."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(desktop_notification(text, os.environ))
+
+    @on(AlertRaised)
+    def _alert_raised(self, message: AlertRaised) -> None:
+        if self.stands:
+            self.alerts.tell(message.alert)
+
+    @on(AlertCommandDone)
+    def _alert_command_done(self, message: AlertCommandDone) -> None:
+        if self.stands:
+            self.alerts.command_done(message.alert, message.problem)
+
+    def action_system(self) -> None:
+        self.push_screen(SystemPanel(self._meters, self._shown_run))
+
+    def _shown_run(self) -> ShownRun | None:
+        """The live run of the visible tab, or the first one that lives."""
+        panes = [*([self.pane] if isinstance(self.pane, StagePane) else []), *self.stage_panes]
+        state = next((pane.state for pane in panes if pane.state and pane.state.is_live), None)
+        if state is None or state.started is None:
+            return None
+        pace = state.train.tokens_per_s if state.train and not state.is_paused else None
+        return ShownRun(state.run.short_name, state.started.process_id, pace)
+
+    def action_alerts(self) -> None:
+        self.push_screen(AlertsPanel(self.alerts))
 
     def action_notices(self) -> None:
         lines = "\n".join(reversed(self.notices)) or "There were no notices in this session."

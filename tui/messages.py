@@ -7,6 +7,7 @@ from textual.message import Message
 
 from core.events import Event
 from core.runs import Run
+from tui.alerts import Alert
 
 
 class OpenRun(Message):
@@ -128,3 +129,20 @@ class StageFailed(Message):
         self.fix = fix
         self.log = log
         """Path of the file that holds more, or an empty text."""
+
+
+class AlertRaised(Message):
+    """The watch over the live runs has found cause for word."""
+
+    def __init__(self, alert: Alert) -> None:
+        super().__init__()
+        self.alert = alert
+
+
+class AlertCommandDone(Message):
+    """The user's command for an alert has ended; `problem` is empty where all went well."""
+
+    def __init__(self, alert: Alert, problem: str) -> None:
+        super().__init__()
+        self.alert = alert
+        self.problem = problem

@@ -1,12 +1,18 @@
-"""Descriptor 2 is kept off the screen: C code that writes a warning there would land in the middle of it."""
+"""The terminal itself: descriptor 2 kept off the screen, and what makes it show a notification on the desktop.
+
+C code that writes a warning to descriptor 2 would land in the middle of the screen.
+"""
 
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tui.clean import clean_line
+
+_NOTIFICATION_CHARACTERS = 160
 _screen_has_own_descriptor = False
 
 
@@ -81,3 +87,22 @@ def _point_stderr_at(path: Path) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(handle, 2)
     os.close(handle)
+
+
+def desktop_notification(text: str, surroundings: Mapping[str, str]) -> str:
+    """What has the terminal show a notification on the desktop (OSC 9), or an empty text where it would draw it.
+
+    A `;` would make it another command in some terminals, and control characters would end it. tmux passes it on
+    (if its `allow-passthrough` is on) in an envelope of its own, every ESC doubled.
+
+    Args:
+        surroundings: the environment variables, which tell the terminal.
+    """
+    kind = surroundings.get("TERM", "")
+    if kind in ("linux", "dumb", ""):
+        return ""
+    words = clean_line(text, _NOTIFICATION_CHARACTERS).replace(";", ",")
+    sequence = f"\x1b]9;bbtui: {words}\a"
+    if surroundings.get("TMUX") or kind.startswith("tmux"):
+        return f"\x1bPtmux;{sequence.replace(chr(27), chr(27) * 2)}\x1b\\"
+    return sequence

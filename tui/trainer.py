@@ -6,11 +6,9 @@ from pathlib import Path
 from textual.message import Message
 
 from core.config import STAGES
+from core.events import DETACHED
 from core.runs import Run, Runs
 from tui.workers.training import StageRequest, TrainingJob
-
-DETACHED = "detached"
-"""Why a run ended that another process is to go on with."""
 
 
 class Trainer:

@@ -9,13 +9,16 @@ import typer
 from core.config import DEFAULT_PRESET, STAGES
 from core.errors import BbtuiError, UsageError
 from tui.commands.models import compared
+from tui.commands.on_event import OnEvent, alerting
 from tui.commands.options import AsJson, Root, store_of
+from tui.on_event import words_of
 
 
 def quickstart(
     context: typer.Context,
     steps_scale: Annotated[float, typer.Option(help="Train this many times the usual steps.")] = 1.0,
     preset: Annotated[str, typer.Option(help="Preset whose four stages are run.")] = DEFAULT_PRESET,
+    on_event: OnEvent = "",
     root: Root = None,
 ) -> None:
     """Run all four stages one after the other, then print the comparison."""
@@ -26,12 +29,13 @@ def quickstart(
         raise UsageError(
             f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5."
         )
+    words_of(on_event)
     store, parent = store_of(context, root), None
     for stage in STAGES:
         overrides = scaled_overrides(preset, stage, store.root, steps_scale)
         run = start(store, preset, stage, parent, overrides)
         parent = run.name
-        code = train_here(run, as_json=False)
+        code = train_here(run, as_json=False, on_event=on_event)
         if code or run.summary().state != "completed":
             raise typer.Exit(code)
     general, baseball = (store.newest(stage, preset=preset) for stage in ("finetune", "baseball-finetune"))
@@ -56,6 +60,7 @@ def train(
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in a process of its own and return.")
     ] = False,
+    on_event: OnEvent = "",
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -64,6 +69,7 @@ def train(
     from core.config import check_stage_name
     from tui.detached import train_detached
 
+    words_of(on_event)  # one that cannot be run is said before there is a run
     store = store_of(context, root)
     check_stage_name(stage)
     if resume is not None:
@@ -76,8 +82,8 @@ def train(
     else:
         run = launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
     if not detach:
-        raise typer.Exit(train_here(run, as_json))
-    train_detached(run)
+        raise typer.Exit(train_here(run, as_json, on_event))
+    train_detached(run, on_event)
     print(
         json.dumps({"run": run.name})
         if as_json
@@ -85,7 +91,7 @@ def train(
     )
 
 
-def train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
+def train_here(run, as_json: bool, on_event: str = "") -> int:  # type: ignore[no-untyped-def]
     """Train the run in this process; returns the exit code. A signal stops it after the last finished step."""
     import traceback
 
@@ -107,10 +113,11 @@ def train_here(run, as_json: bool) -> int:  # type: ignore[no-untyped-def]
     show = plain.JsonLines() if as_json else plain.Progress(run)
     reason = "failed"
     try:
-        for event in events_of(run.config, run, commands):
-            show.take(event)
-            if isinstance(event, RunEnded):
-                reason = event.reason
+        with alerting(run, on_event):
+            for event in events_of(run.config, run, commands):
+                show.take(event)
+                if isinstance(event, RunEnded):
+                    reason = event.reason
     except BbtuiError:
         raise
     except Exception:

@@ -28,12 +28,22 @@ class RunFinder:
     Args:
         post: a thread-safe function that takes messages: `App.post_message`.
         preset: asked at each look; a stage counts as done where a run of this preset has completed.
+        watch: told at each look, in this thread, which runs live or have got on since the last look.
     """
 
-    def __init__(self, store: Runs, post: Callable[[Message], object], preset: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        store: Runs,
+        post: Callable[[Message], object],
+        preset: Callable[[], str],
+        watch: Callable[[list[Run]], object],
+    ) -> None:
         self._store = store
         self._post = post
         self._preset = preset
+        self._watch = watch
+        self._active: list[Run] = []
+        self._is_first = True
         self._known: dict[Path, _Known] = {}
         self._wake = threading.Event()
         self._left = threading.Event()
@@ -55,6 +65,7 @@ class RunFinder:
         last: dict[str, FoundRun] | None = None
         while not self._left.is_set():
             found = self.look()
+            self._watch(self._active)
             if found != last and not self._left.is_set():
                 self._post(RunsFound(found, is_first=last is None))
                 last = found
@@ -64,17 +75,23 @@ class RunFinder:
     def look(self) -> dict[str, FoundRun]:
         """The most recently active run of each stage that has one."""
         found: dict[str, FoundRun] = {}
+        self._active = []
         preset = self._preset()
         for stage in STAGES:
             newest: tuple[int, Run, str] | None = None
             has_finished = False
             for run in self._store.all(stage):
+                before = self._known.get(run.folder)
                 known = self._know(run)
+                got_on = not self._is_first and (before is None or before.mark != known.mark)
+                if got_on or known.state in ("running", "paused"):
+                    self._active.append(run)
                 has_finished |= known.state == "completed" and known.preset == preset
                 if newest is None or known.mark[0] >= newest[0]:
                     newest = (known.mark[0], run, known.state)
             if newest:
                 found[stage] = FoundRun(newest[1], newest[2], has_finished)
+        self._is_first = False
         return found
 
     def _know(self, run: Run) -> _Known:
