@@ -104,9 +104,19 @@ def test_silence_is_told_once_and_a_heartbeat_ends_it() -> None:
     assert not alerts.tick(5060.0) and kinds(alerts.tick(5061.0)) == [SILENT]
 
 
+def test_before_its_first_step_a_run_is_given_longer() -> None:
+    """To fetch data or to compile a model may well take a minute, and says nothing meanwhile."""
+    alerts = RunAlerts("r", 0.0)
+    alerts.recall([measured(5)])
+    alerts.take([a_start(), VALIDATED], 0.0)
+    assert not alerts.tick(299.0)
+    (alert,) = alerts.tick(300.0)
+    assert alert.kind == SILENT and "300 s" in alert.title and "nothing yet" in alert.text
+
+
 def test_a_paused_run_may_be_silent() -> None:
     alerts = RunAlerts("r", 0.0)
-    alerts.take([RunPaused(step=3)], 0.0)
+    alerts.take([measured(3), RunPaused(step=3)], 0.0)
     assert not alerts.tick(1000.0)
     alerts.take([RunContinued(step=3)], 1000.0)
     assert kinds(alerts.tick(1060.0)) == [SILENT]

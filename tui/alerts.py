@@ -40,6 +40,8 @@ KINDS = {
     CHECKPOINT: "Checkpoint damaged",
 }
 SILENCE_S = 60.0
+SILENCE_BEFORE_FIRST_STEP_S = 300.0
+"""Data is fetched, a vocabulary learned, a model compiled: none of that writes a sign of life."""
 LEAST_FREE_BYTES = 1_000_000_000
 _CHECKPOINTS_AHEAD = 2
 # Weights and two moments, four bytes each; only asked before a first checkpoint tells the true size.
@@ -84,6 +86,8 @@ class RunAlerts:
         self._heard_at = now
         self._is_silent = False
         self._is_paused = False
+        self._has_stepped = False
+        """Whether this process has made a step of the run."""
         self._sound_steps = _SOUND_STEPS
         self._step = 0
         self._steps = 0
@@ -112,10 +116,12 @@ class RunAlerts:
 
     def tick(self, now: float) -> list[Alert]:
         """What the mere time gives cause for, in a run that lives. A paused run may be silent."""
-        if self._is_silent or self._is_paused or self.is_over or now - self._heard_at < SILENCE_S:
+        limit_s = SILENCE_S if self._has_stepped else SILENCE_BEFORE_FIRST_STEP_S
+        if self._is_silent or self._is_paused or self.is_over or now - self._heard_at < limit_s:
             return []
         self._is_silent = True
-        text = f"Its process lives, but has written nothing since step {self._step}."
+        where = f"since step {self._step}" if self._has_stepped else "yet of a step"
+        text = f"Its process lives, but has written nothing {where}."
         return [self._alert(SILENT, f"no sign of life for {now - self._heard_at:.0f} s", text)]
 
     def gone(self) -> list[Alert]:
@@ -132,7 +138,7 @@ class RunAlerts:
             case RunStarted():
                 self._start(event)
             case TrainMeasured():
-                self._step = event.step
+                self._step, self._has_stepped = event.step, True
                 self._sound_steps += 1
             case Validated():
                 self._loss, self._steps = event.loss, event.steps or self._steps
@@ -153,7 +159,7 @@ class RunAlerts:
         return None
 
     def _start(self, event: RunStarted) -> None:
-        self.is_over = self._is_paused = False
+        self.is_over = self._is_paused = self._has_stepped = False
         self.process_id = event.process_id
         self._step, self._steps = event.resumed_from_step, event.steps
         self._sound_steps = _SOUND_STEPS
