@@ -1,15 +1,18 @@
 """Logs of one JSON line a record: appended by one write, followed while they grow."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.commands import Command, command_from_line
 from core.errors import RetryLaterError
 from core.events import Event, event_from_line
+from core.log_columns import Columns, Logged, read_lines
 
 _TAIL_BYTES = 1 << 18
 _LONGEST_TAIL_BYTES = 1 << 24
 _BEAT = b'{"event":"Heartbeat"'
+_BLOCK_BYTES = 1 << 18
 
 
 def append_line(path: Path, line: str) -> None:
@@ -54,22 +57,40 @@ class Follower:
         self.offset = path.stat().st_size if from_end and path.is_file() else 0
         self.bad_lines = 0
 
-    def lines(self) -> list[bytes]:
-        """The whole lines that are new."""
+    def blocks(self) -> Iterator[bytes]:
+        """The whole lines that are new, as many at a time as fit a block: a log may be larger than memory."""
         try:
             size = self.path.stat().st_size
             if size < self.offset:  # the file was replaced
                 self.offset = 0
             if size == self.offset:
-                return []
-            with self.path.open("rb") as log:
-                log.seek(self.offset)
-                block = log.read()
+                return
+            log = self.path.open("rb")
         except FileNotFoundError:
-            return []
-        whole = block.rfind(b"\n") + 1
-        self.offset += whole
-        return block[:whole].splitlines()
+            return
+        with log:
+            log.seek(self.offset)
+            rest = b""
+            while piece := log.read(_BLOCK_BYTES):
+                rest += piece
+                whole = rest.rfind(b"\n") + 1
+                if whole:
+                    self.offset += whole
+                    yield rest[:whole]
+                    rest = rest[whole:]
+
+    def lines(self) -> list[bytes]:
+        """The whole lines that are new."""
+        return [line for block in self.blocks() for line in block.splitlines()]
+
+    def read(self) -> Iterator[Columns | Logged]:
+        """The new events, many of a kind at once where they can be; lines that hold none are counted in `bad_lines`."""
+        for block in self.blocks():
+            for found in read_lines(block):
+                if isinstance(found, Logged) and found.event is None:
+                    self.bad_lines += 1
+                else:
+                    yield found
 
     def events(self) -> list[Event]:
         """The new events; lines that hold none are counted in `bad_lines`."""

@@ -42,7 +42,10 @@ class Reader(Generic[Kind]):
     def __init__(self, base: type[Kind]) -> None:
         self._key = base.kind_key
         self._kinds = {kind.__name__: kind for kind in base.__subclasses__()}
-        self._hints = {kind: get_type_hints(kind) for kind in self._kinds.values()}
+        self._hints: dict[type[Kind], list[tuple[str, Any]]] = {}
+        for kind in self._kinds.values():
+            hints = get_type_hints(kind)
+            self._hints[kind] = [(field.name, hints[field.name]) for field in fields(kind)]
 
     def from_line(self, line: str | bytes) -> Kind | None:
         """The record on a line, or None for a line that holds none: torn, garbage, or of a newer version."""
@@ -56,9 +59,9 @@ class Reader(Generic[Kind]):
         try:
             kind = self._kinds[row[self._key]]
             values = {}
-            for field in fields(kind):
-                if field.name in row:
-                    values[field.name] = _decode(row[field.name], self._hints[kind][field.name])
+            for name, hint in self._hints[kind]:
+                if name in row:
+                    values[name] = _decode(row[name], hint)
             return kind(**values)
         # A log may have been cut in mid-write or written by a newer version: such lines are passed over, never fatal.
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

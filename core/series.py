@@ -1,10 +1,16 @@
 """Events become what a chart draws: series against tokens seen, thinned so that spikes stay, and marks."""
 
 import math
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from core.events import (
+    AnswersScored,
+    CheckpointSaved,
     Event,
+    Heartbeat,
     LearningRateChanged,
     NonFiniteMet,
     NoteAdded,
@@ -14,24 +20,39 @@ from core.events import (
     Validated,
     ValidationIntervalChanged,
 )
+from core.log_columns import Columns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Numbers: TypeAlias = "Sequence[float] | NDArray[Any]"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Something to note at a place on the x axis."""
 
     step: int
     tokens: int
     label: str
+    kind: Literal["change", "note", "fault", "best"] = "note"
+    """A change is one that can bend the curve."""
 
 
 @dataclass(slots=True)
 class Series:
-    """One line of a chart. `steps`, `tokens` and `values` have the same length and rise in step."""
+    """One line of a chart. `steps`, `tokens` and `values` have the same length and rise in step.
 
-    steps: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    Eight bytes a number: a run of days has hundreds of thousands of steps.
+    """
+
+    steps: "array[int]" = field(default_factory=lambda: array("q"))
+    tokens: "array[int]" = field(default_factory=lambda: array("q"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def beside(self) -> "Series":
+        """Another series that is measured whenever this one is; they share steps and tokens."""
+        return Series(self.steps, self.tokens)
 
     def add(self, step: int, tokens: int, value: float) -> None:
         self.steps.append(step)
@@ -40,10 +61,12 @@ class Series:
 
     def cut_after(self, step: int) -> None:
         """Drop the points of later steps: a resumed run takes them again."""
-        while self.steps and self.steps[-1] > step:
-            self.steps.pop()
-            self.tokens.pop()
-            self.values.pop()
+        kept = len(self.steps)
+        while kept and self.steps[kept - 1] > step:
+            kept -= 1
+        del self.steps[kept:], self.tokens[kept:]
+        # Where steps are shared, the first of the series has cut them already.
+        del self.values[kept:]
 
     def last(self) -> float | None:
         return self.values[-1] if self.values else None
@@ -54,12 +77,28 @@ class RunSeries:
     """All series of one run, fed event by event; feeding the same log gives the same series."""
 
     train: Series = field(default_factory=Series)
+    learning_rate: Series = field(init=False)
+    grad_norm: Series = field(init=False)
+    tokens_per_s: Series = field(init=False)
     validation: Series = field(default_factory=Series)
-    learning_rate: Series = field(default_factory=Series)
-    grad_norm: Series = field(default_factory=Series)
-    tokens_per_s: Series = field(default_factory=Series)
+    memory_bytes: Series = field(default_factory=Series)
+    gpu_memory_bytes: Series = field(init=False)
+    answers: dict[str, Series] = field(default_factory=dict)
+    """Mean probability of the correct token, by the name of the set of questions."""
     marks: list[Mark] = field(default_factory=list)
+    best_marks: list[Mark] = field(default_factory=list)
+    """The checkpoints that were the best when they were written; only the newest still is."""
     best_validation: float = math.inf
+
+    def __post_init__(self) -> None:
+        self.learning_rate, self.grad_norm = self.train.beside(), self.train.beside()
+        self.tokens_per_s = self.train.beside()
+        self.gpu_memory_bytes = self.memory_bytes.beside()
+
+    @property
+    def shown_marks(self) -> list[Mark]:
+        """The marks that a chart shows, the later ones last."""
+        return sorted([*self.marks, *self.best_marks[-1:]], key=lambda mark: mark.step)
 
     def feed(self, event: Event) -> None:
         """Take one event in; those that no chart shows are passed over."""
@@ -68,37 +107,82 @@ class RunSeries:
                 self._cut_after(step)
             case TrainMeasured():
                 self.train.add(event.step, event.tokens, event.loss)
-                self.learning_rate.add(event.step, event.tokens, event.learning_rate)
-                self.grad_norm.add(event.step, event.tokens, event.grad_norm)
-                self.tokens_per_s.add(event.step, event.tokens, event.tokens_per_s)
+                self.learning_rate.values.append(event.learning_rate)
+                self.grad_norm.values.append(event.grad_norm)
+                self.tokens_per_s.values.append(event.tokens_per_s)
+            case Heartbeat():
+                self.memory_bytes.add(event.step, event.tokens, event.memory_bytes)
+                self.gpu_memory_bytes.values.append(event.gpu_memory_bytes)
             case Validated():
                 self.validation.add(event.step, event.tokens, event.loss)
                 if event.loss < self.best_validation:
                     self.best_validation = event.loss
-            case LearningRateChanged():
-                factor = event.after / event.before if event.before else 1.0
-                self.marks.append(Mark(event.step, event.tokens, f"rate {factor_text(factor)}"))
-            case SchedulePlanned():
-                self.marks.append(
-                    Mark(event.step, event.tokens, f"{event.shape} {rate_range(event)}".strip())
-                )
-            case ValidationIntervalChanged():
-                self.marks.append(Mark(event.step, event.tokens, f"val. every {event.after}"))
-            case NoteAdded():
-                self.marks.append(Mark(event.step, event.tokens, event.text))
+            case AnswersScored():
+                series = self.answers.setdefault(event.questions, Series())
+                series.add(event.step, event.tokens, event.mean_probability)
+            case CheckpointSaved(is_best=True):
+                self.best_marks.append(Mark(event.step, self._tokens_now(), "best", "best"))
             case NonFiniteMet():
                 tokens = self.train.tokens[-1] if self.train.tokens else 0
-                self.marks.append(Mark(event.step, tokens, "not finite"))
+                self.marks.append(Mark(event.step, tokens, "not finite", "fault"))
             case _:
-                pass
+                if mark := _mark_of(event):
+                    self.marks.append(mark)
+
+    def feed_columns(self, columns: Columns) -> None:
+        """Take in many events of one kind; the same as feeding them one by one."""
+        values = columns.values
+        series, others = (
+            (self.train, (self.learning_rate, self.grad_norm, self.tokens_per_s))
+            if columns.kind is TrainMeasured
+            else (self.memory_bytes, (self.gpu_memory_bytes,))
+        )
+        names = _VALUES_OF[columns.kind]
+        series.steps.extend(values["step"])
+        series.tokens.extend(values["tokens"])
+        for each, name in zip((series, *others), names, strict=True):
+            each.values.extend(array("d", values[name]))
+
+    def _tokens_now(self) -> int:
+        return max((s.tokens[-1] for s in (self.train, self.validation) if s.tokens), default=0)
+
+    def _series(self) -> Iterator[Series]:
+        """Every series, each after the one whose steps it shares."""
+        yield from (self.train, self.learning_rate, self.grad_norm, self.tokens_per_s, self.validation)
+        yield from (self.memory_bytes, self.gpu_memory_bytes, *self.answers.values())
 
     def _cut_after(self, step: int) -> None:
         # A run that begins again measures step 0 again too.
         step = step or -1
-        for series in (self.train, self.validation, self.learning_rate, self.grad_norm, self.tokens_per_s):
+        for series in self._series():
             series.cut_after(step)
+        self.answers = {name: series for name, series in self.answers.items() if series.steps}
         self.marks = [mark for mark in self.marks if mark.step <= step]
+        self.best_marks = [mark for mark in self.best_marks if mark.step <= step]
         self.best_validation = min((v for v in self.validation.values if not math.isnan(v)), default=math.inf)
+
+
+_VALUES_OF: dict[type[Event], tuple[str, ...]] = {
+    TrainMeasured: ("loss", "learning_rate", "grad_norm", "tokens_per_s"),
+    Heartbeat: ("memory_bytes", "gpu_memory_bytes"),
+}
+
+
+def _mark_of(event: Event) -> Mark | None:
+    """The mark that something done by hand leaves on the chart."""
+    match event:
+        case LearningRateChanged():
+            factor = event.after / event.before if event.before else 1.0
+            return Mark(event.step, event.tokens, f"rate {factor_text(factor)}", "change")
+        case SchedulePlanned():
+            label = f"{event.shape} {rate_range(event)}".strip()
+            return Mark(event.step, event.tokens, label, "change")
+        case ValidationIntervalChanged():
+            return Mark(event.step, event.tokens, f"val. every {event.after}")
+        case NoteAdded():
+            return Mark(event.step, event.tokens, event.text)
+        case _:
+            return None
 
 
 def factor_text(factor: float) -> str:
@@ -115,7 +199,7 @@ def rate_range(plan: SchedulePlanned) -> str:
     return "" if plan.shape == "constant" else f"→ {plan.final_rate:.2g}"
 
 
-def smooth(values: list[float], weight: float) -> list[float]:
+def smooth(values: Sequence[float], weight: float) -> list[float]:
     """Bias-corrected exponential moving average; values that are not finite leave the average as it is.
 
     Args:
@@ -130,37 +214,49 @@ def smooth(values: list[float], weight: float) -> list[float]:
     return smoothed
 
 
-def thin(xs: list[float], ys: list[float], columns: int) -> tuple[list[float], list[float]]:
+def binned(xs: Numbers, ys: Numbers, bins: int) -> tuple[list[float], list[float]]:
+    """The means of that many runs of neighbouring points; points that are not finite are left out."""
+    import numpy as np
+
+    x, y = _sound(xs, ys)
+    if len(x) > bins:
+        edges = np.linspace(0, len(x), bins + 1).astype(int)
+        counts = np.diff(edges)
+        x, y = (np.add.reduceat(numbers, edges[:-1]) / counts for numbers in (x, y))
+    return x.tolist(), y.tolist()
+
+
+def thin(xs: Numbers, ys: Numbers, columns: int) -> tuple[list[float], list[float]]:
     """At most two points a column: its lowest and its highest, in their order, so that a spike survives.
 
     Points that are not finite are left out. The first and the last point always stay.
     """
-    points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
-    if len(points) <= 2 * columns or columns < 1:
-        return [x for x, _ in points], [y for _, y in points]
-    low, high = points[0][0], points[-1][0]
-    width = (high - low) / columns or 1.0
-    kept: list[tuple[float, float]] = []
-    column: list[tuple[float, float]] = []
-    at = 0
-    for point in points:
-        index = min(columns - 1, int((point[0] - low) / width))
-        if index != at and column:
-            kept.extend(_extremes(column))
-            column = []
-        at = index
-        column.append(point)
-    kept.extend(_extremes(column))
-    if kept[0] != points[0]:
-        kept.insert(0, points[0])
-    if kept[-1] != points[-1]:
-        kept.append(points[-1])
-    return [x for x, _ in kept], [y for _, y in kept]
+    import numpy as np
+
+    x, y = _sound(xs, ys)
+    if len(x) <= 2 * columns or columns < 1:
+        return x.tolist(), y.tolist()
+    width = (x[-1] - x[0]) / columns or 1.0
+    column = np.minimum(columns - 1, (x - x[0]) / width).astype(int)
+    starts = np.flatnonzero(np.diff(column, prepend=-1)).tolist()
+    kept = {0, len(x) - 1}
+    for start, end in zip(starts, [*starts[1:], len(x)], strict=True):
+        kept.add(start + int(y[start:end].argmin()))
+        kept.add(start + int(y[start:end].argmax()))
+    order = sorted(kept)
+    return x[order].tolist(), y[order].tolist()
 
 
-def _extremes(column: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    lowest = min(column, key=lambda point: point[1])
-    highest = max(column, key=lambda point: point[1])
-    if lowest == highest:
-        return [lowest]
-    return sorted((lowest, highest))
+def _sound(xs: Numbers, ys: Numbers) -> Any:
+    """The points that are finite, as two arrays of numbers that rise in x."""
+    import numpy as np
+
+    x, y = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+    sound = np.isfinite(y)
+    if not sound.all():
+        x, y = x[sound], y[sound]
+    # A damaged log may step back.
+    if (np.diff(x) < 0).any():
+        order = np.argsort(x, kind="stable")
+        x, y = x[order], y[order]
+    return x, y

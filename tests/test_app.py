@@ -172,7 +172,7 @@ async def test_steps_taken_again_after_a_resume_are_counted_once(tmp_path: Path)
     run.append(RunEnded(step=30, reason="stopped", message="", elapsed_s=9.0))
     async with opened(tmp_path) as (app, _):
         state = app.stage_pane("pretrain").state
-        assert state is not None and state.series.train.steps == list(range(1, 31))
+        assert state is not None and list(state.series.train.steps) == list(range(1, 31))
         assert state.step == 30 and state.validated is None
 
 
@@ -353,7 +353,7 @@ async def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         await pilot.press("s", "right", "right", "enter")
         await until(pilot, lambda: not app.trainer.is_busy, 60)
         await until(pilot, lambda: pane.word == "stopped")
-        steps = pane.state.series.train.steps
+        steps = list(pane.state.series.train.steps)
         assert steps == list(range(1, steps[-1] + 1))
 
 

@@ -93,8 +93,9 @@ def test_thinning_leaves_few_points_and_points_of_one_place_alone() -> None:
 
 def test_each_measure_goes_to_its_own_line() -> None:
     series = fed(started(0), validated(0, 9.0), measured(1, 8.0), measured(2, 7.0), validated(2, 7.5))
-    assert (series.train.steps, series.train.tokens, series.train.values) == ([1, 2], [100, 200], [8.0, 7.0])
-    assert (series.validation.steps, series.validation.values) == ([0, 2], [9.0, 7.5])
+    train, validation = series.train, series.validation
+    assert (list(train.steps), list(train.tokens), list(train.values)) == ([1, 2], [100, 200], [8.0, 7.0])
+    assert (list(validation.steps), list(validation.values)) == ([0, 2], [9.0, 7.5])
     assert (series.learning_rate.last(), series.grad_norm.last(), series.tokens_per_s.last()) == (
         0.1,
         1.0,
@@ -112,8 +113,8 @@ def test_a_resume_cuts_what_is_taken_again() -> None:
     lost = [measured(3), changed(4, 0.1, 0.05), measured(4), validated(4, 1.0)]
     after = [started(2), measured(3, 6.0), measured(4, 6.5)]
     series = fed(*before, *lost, *after)
-    assert series.train.steps == [1, 2, 3, 4] and series.train.values[2:] == [6.0, 6.5]
-    assert series.validation.steps == [0, 2] and series.best_validation == 5.0 and series.marks == []
+    assert list(series.train.steps) == [1, 2, 3, 4] and list(series.train.values[2:]) == [6.0, 6.5]
+    assert list(series.validation.steps) == [0, 2] and series.best_validation == 5.0 and series.marks == []
     assert series == fed(*before, *after[1:])
 
 

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.cells import cell_len
 
-from core.series import Mark, RunSeries, smooth, thin
+from core.series import Mark, RunSeries, binned, smooth, thin
 from tui.clean import clean_line
 
 Color = tuple[int, int, int] | str
@@ -19,6 +19,7 @@ ZOOMS = (1.0, 0.5, 0.2)
 
 TRAIN_MARKER, VALIDATION_MARKER = "braille", "●"
 _LOWEST_LOG = 1e-4
+_BINS_PER_COLUMN = 4
 _MAX_LABEL_ROWS = 3
 _LONGEST_LABEL = 24
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -34,6 +35,8 @@ class Curve:
     marker: str = TRAIN_MARKER
     is_joined: bool = True
     """Whether its points are joined by lines."""
+    smoothing: float = 0.0
+    """Share of the past in each point drawn, 0 to below 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,10 @@ def next_of(choices: Sequence[float], now: float) -> float:
 
 def curves_of(series: RunSeries, view: View, paint: Paint) -> list[Curve]:
     """The curves of one run: train below, validation above it."""
-    train = series.train
-    values = smooth(train.values, view.smoothing) if view.smoothing else train.values
+    train, validation = series.train, series.validation
     return [
-        Curve(train.tokens, values, paint.train),
-        Curve(series.validation.tokens, series.validation.values, paint.validation, VALIDATION_MARKER, False),
+        Curve(train.tokens, train.values, paint.train, smoothing=view.smoothing),
+        Curve(validation.tokens, validation.values, paint.validation, VALIDATION_MARKER, False),
     ]
 
 
@@ -135,13 +137,21 @@ def _x_span(curves: Sequence[Curve], zoom: float) -> tuple[float, float] | None:
 
 
 def _prepare(curve: Curve, span: tuple[float, float], width: int, is_log: bool) -> Curve:
-    """The curve's points inside the span, thinned to the width, on the axis's scale."""
-    points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if span[0] <= x <= span[1]]
+    """The curve's points inside the span, smoothed and thinned to the width, on the axis's scale."""
+    import numpy as np
+
+    xs, ys = np.asarray(curve.xs, dtype=float), np.asarray(curve.ys, dtype=float)
+    inside = (xs >= span[0]) & (xs <= span[1])
+    points_x, points_y = xs[inside], ys[inside]
+    if curve.smoothing:
+        # An average over single steps would show nothing of a run that has thousands of them in a column.
+        points_x, points_y = binned(points_x, points_y, _BINS_PER_COLUMN * width)
+        points_y = smooth(points_y, curve.smoothing)
     columns = width if curve.is_joined else max(1, width // 6)
-    xs, ys = thin([float(x) for x, _ in points], [y for _, y in points], columns)
+    thin_x, thin_y = thin(points_x, points_y, columns)
     if is_log:
-        ys = [math.log10(max(y, _LOWEST_LOG)) for y in ys]
-    return Curve(xs, ys, curve.color, curve.marker, curve.is_joined)
+        thin_y = [math.log10(max(y, _LOWEST_LOG)) for y in thin_y]
+    return replace(curve, xs=thin_x, ys=thin_y, smoothing=0.0)
 
 
 def _y_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from core.events import Event
+from core.log_columns import Columns, Logged
 from core.runs import Run
 from tui.alerts import Alert
+
+if TYPE_CHECKING:
+    from tui.run_state import RunState
 
 
 class OpenRun(Message):
@@ -69,14 +73,24 @@ class RunOpened(Message):
         self.run = run
 
 
-class RunEvents(Message):
-    """What one read of a run's log brought; `instants` are the events' times since 1970, 0 if unknown."""
+class RunRead(Message):
+    """A run's log has been read as far as it went; from here on the state belongs to whoever gets this."""
 
-    def __init__(self, run: Run, events: Sequence[Event], instants: Sequence[float] = ()) -> None:
+    def __init__(self, state: "RunState", source: object = None) -> None:
+        super().__init__()
+        self.state = state
+        self.source = source
+        """Who read it: a tab that has changed its run gets late words of the one before."""
+
+
+class RunEvents(Message):
+    """What a run's log has gained since."""
+
+    def __init__(self, run: Run, found: Sequence[Columns | Logged], source: object = None) -> None:
         super().__init__()
         self.run = run
-        self.events = list(events)
-        self.instants = list(instants) or [0.0] * len(self.events)
+        self.found = found
+        self.source = source
 
 
 class RunLiveness(Message):

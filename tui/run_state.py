@@ -17,6 +17,7 @@ from core.events import (
     TrainMeasured,
     Validated,
 )
+from core.log_columns import Columns, Logged
 from core.runs import Run
 from core.series import RunSeries
 
@@ -84,9 +85,27 @@ class RunState:
         except BbtuiError:
             return None
 
+    def take(self, found: Columns | Logged) -> None:
+        """Take in what one read of the log brought; the same as feeding its events one by one."""
+        if isinstance(found, Logged):
+            if found.event:
+                self.feed(found.event, found.at)
+            return
+        self.series.feed_columns(found)
+        # Of many steps in a row the first says since when, the last two say how far and how fast.
+        places = range(len(found)) if len(found) < 3 else (0, -2, -1)
+        for place in places:
+            self._note(found.event(place), found.at(place))
+        if found.kind is TrainMeasured:
+            self._steps_measured += len(found) - len(places)
+        self.last_at = max(self.last_at, found.latest_at)
+
     def feed(self, event: Event, at: float = 0.0) -> None:
         """Take one event in; `at` is its instant in seconds since 1970, 0 if unknown."""
         self.series.feed(event)
+        self._note(event, at)
+
+    def _note(self, event: Event, at: float) -> None:
         self.last_at = max(self.last_at, at)
         match event:
             case RunStarted():

@@ -14,7 +14,7 @@ from core.config import STAGES, StageConfig, load_stage
 from core.errors import BbtuiError
 from core.runs import Run
 from tui.chart import View
-from tui.messages import RunEvents, RunLiveness, StageChanged
+from tui.messages import RunEvents, RunLiveness, RunRead, StageChanged
 from tui.panes.stage_words import empty_words, hints_for, missing_words
 from tui.run_state import RunState
 from tui.widgets.control_bar import ControlBar
@@ -46,6 +46,8 @@ class StageView(Vertical, can_focus=True):
         """What a new run would be; None where the settings are wrong."""
         self.view = View()
         self._follower: RunFollower | None = None
+        self._is_reading = False
+        """Whether what the shown run's log holds already has yet to come."""
         self._timer: Timer | None = None
 
         # Held here, since events still arrive while the app takes its widgets down.
@@ -99,12 +101,14 @@ class StageView(Vertical, can_focus=True):
         self.leave_run()
         self.state, self.is_own = RunState(run), is_own
         self.state.is_live = is_own
+        self._is_reading = True
         self._follower = RunFollower(run, self.post_message, is_own).start()
         self.show_chart()
         self.show_all()
 
     def leave_run(self) -> None:
         """Stop following the shown run."""
+        self._is_reading = False
         if self._follower:
             self._follower.leave()
             self._follower = None
@@ -122,19 +126,39 @@ class StageView(Vertical, can_focus=True):
         """Whether this run is shown and its log is being read."""
         return bool(self.state and self.state.run == run and self._follower and self._follower.is_following)
 
+    def on_run_read(self, message: RunRead) -> None:
+        state = self.state
+        if state is None or message.source is not self._follower:
+            return
+        read = message.state
+        read.is_live, read.is_known = state.is_live and read.ended is None, state.is_known
+        read.memory_bytes, read.disk_free_bytes = state.memory_bytes, state.disk_free_bytes
+        self.state, self._is_reading = read, False
+        self._take_up(had_started=False)
+
     def on_run_events(self, message: RunEvents) -> None:
         state = self.state
-        if state is None or message.run != state.run:
+        if state is None or message.source is not self._follower:
             return
         had_started = state.started is not None
-        for event, at in zip(message.events, message.instants, strict=True):
-            state.feed(event, at)
+        for found in message.found:
+            state.take(found)
+        self._take_up(had_started)
+
+    def _take_up(self, had_started: bool) -> None:
+        """Show what the log has told."""
+        state = self.state
+        if state is None:
+            return
         if state.started and not state.ended:
             # A resumed run's log is replayed to its earlier end before the new start comes.
             self.starting = ""
             state.is_live = state.is_live or self.is_own
-        self._show_soon()
-        if not had_started and state.is_live and self.has_focus:
+        if had_started:
+            self._show_soon()
+        else:
+            self.show_all()
+        if state.started and not had_started and state.is_live and self.has_focus:
             self.focus_default()
 
     def on_run_liveness(self, message: RunLiveness) -> None:
@@ -194,6 +218,8 @@ class StageView(Vertical, can_focus=True):
         notice = self.starting if has_run else ""
         self.losses.show(state if has_run else None, self.view, notice)
         waiting = "Waiting for the first step." if has_run else ""
+        if self._is_reading:
+            waiting = "Reading the run's log."
         empty = self.starting or waiting or empty_words(self.stage, finished, domain)
         self.chart.show(state.series if state else None, empty)
         self.progress.show(state)

@@ -91,7 +91,7 @@ class LossChart(Widget):
                 self._plot = Plot()
             paint = self.paint()
             curves = chart.curves_of(self._series, self.view, paint)
-            if drawing := chart.draw(self._plot, curves, self._series.marks, self.view, paint, size):
+            if drawing := chart.draw(self._plot, curves, self._series.shown_marks, self.view, paint, size):
                 return Text.from_ansi(drawing, no_wrap=True)
         return self._empty(size)
 

@@ -1,20 +1,22 @@
-"""A thread that tails a run's log and posts what is new, one message per read."""
+"""A thread that reads a run's log, hands over what it tells, then posts what is new, one message per read."""
 
+import importlib
 import threading
-from collections.abc import Callable
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator
 
 import psutil
 from textual.message import Message
 
 from core.event_log import Follower
-from core.events import Event, RunStarted, event_from_line
+from core.events import RunStarted
+from core.log_columns import Columns, Logged
 from core.runs import Run
-from tui.messages import RunEvents, RunLiveness
+from tui.messages import RunEvents, RunLiveness, RunRead
+from tui.run_state import RunState
 
 _READS_PER_S = 10
-_AT = b'"at":"'
-_AT_LENGTH = 29  # 2026-11-22T17:00:00.000+00:00
+_READS_BEFORE_YIELDING = 16
 
 
 class RunFollower:
@@ -51,12 +53,15 @@ class RunFollower:
 
     def _follow(self) -> None:
         follower = Follower(self.run.events_file)
+        is_live = self._is_own or self.run.is_held()
+        self._read_history(follower)
         turn = 0
         while not self._left.is_set():
             is_second = turn % _READS_PER_S == 0
-            # Asked before the read, so that a run found over has its whole log read.
-            is_live = self._is_own or not is_second or self.run.is_held()
-            self._read(follower)
+            if turn:
+                # Asked before the read, so that a run found over has its whole log read.
+                is_live = self._is_own or not is_second or self.run.is_held()
+                self._read(follower)
             if is_second and not self._left.is_set():
                 self._post(self._liveness(is_live))
             if not is_live:
@@ -64,19 +69,31 @@ class RunFollower:
             turn += 1
             self._left.wait(1 / _READS_PER_S)
 
+    def _read_history(self, follower: Follower) -> None:
+        """Read what is there already, and hand it over whole: a screen need not be told a long story piece by piece."""
+        state = RunState(self.run)
+        for found in self._found(follower):
+            state.take(found)
+        # The first curve would wait for these on the screen's thread.
+        for name in ("numpy", "textual_plotext"):
+            importlib.import_module(name)
+        if not self._left.is_set():
+            self._post(RunRead(state, self))
+
     def _read(self, follower: Follower) -> None:
-        events: list[Event] = []
-        instants: list[float] = []
-        for line in follower.lines():
-            event = event_from_line(line)
-            if event is None:
-                continue
-            if isinstance(event, RunStarted):
-                self._process_id = event.process_id
-            events.append(event)
-            instants.append(_instant(line))
-        if events and not self._left.is_set():
-            self._post(RunEvents(self.run, events, instants))
+        found = list(self._found(follower))
+        if found and not self._left.is_set():
+            self._post(RunEvents(self.run, found, self))
+
+    def _found(self, follower: Follower) -> Iterator[Columns | Logged]:
+        for count, found in enumerate(follower.read()):
+            if isinstance(found, Logged) and isinstance(found.event, RunStarted):
+                self._process_id = found.event.process_id
+            yield found
+            if self._left.is_set():
+                return
+            if count % _READS_BEFORE_YIELDING == 0:
+                time.sleep(0)  # lets the screen's thread go on
 
     def _liveness(self, is_live: bool) -> RunLiveness:
         memory_bytes = disk_free_bytes = 0
@@ -87,12 +104,3 @@ class RunFollower:
         except (psutil.Error, OSError, ValueError):
             pass  # the process or the folder has just gone: no figures then
         return RunLiveness(self.run, is_live, memory_bytes, disk_free_bytes)
-
-
-def _instant(line: bytes) -> float:
-    """The line's `at` in seconds since 1970, or 0; found by its place, since parsing twice costs too much."""
-    start = line.find(_AT) + len(_AT)
-    try:
-        return datetime.fromisoformat(line[start : start + _AT_LENGTH].decode("ascii")).timestamp()
-    except (ValueError, UnicodeDecodeError):
-        return 0.0
