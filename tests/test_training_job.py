@@ -9,12 +9,13 @@ from textual.message import Message
 
 from core.runs import Runs
 from tui.messages import RunOpened, StageFinished
-from tui.workers.training import StageRequest, TrainingJob
+from tui.workers.training import StageRequest, TrainingJob, _keep_collections_short
 
 
 @pytest.fixture
 def _thawed() -> Iterator[None]:
     gc.unfreeze()
+    _keep_collections_short.cache_clear()
     yield
     gc.unfreeze()
 

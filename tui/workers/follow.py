@@ -1,9 +1,11 @@
 """A thread that reads a run's log, hands over what it tells, then posts what is new, one message per read."""
 
+import gc
 import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import psutil
 from textual.message import Message
@@ -74,9 +76,7 @@ class RunFollower:
         state = RunState(self.run)
         for found in self._found(follower):
             state.take(found)
-        # The first curve would wait for these on the screen's thread.
-        for name in ("numpy", "textual_plotext"):
-            importlib.import_module(name)
+        _load_what_draws()
         if not self._left.is_set():
             self._post(RunRead(state, self))
 
@@ -104,3 +104,15 @@ class RunFollower:
         except (psutil.Error, OSError, ValueError):
             pass  # the process or the folder has just gone: no figures then
         return RunLiveness(self.run, is_live, memory_bytes, disk_free_bytes)
+
+
+@cache
+def _load_what_draws() -> None:
+    """Import what the first curve would wait for on the screen's thread.
+
+    Then every object that stands is taken out of the cyclic collector's sight: it stays for good anyway, and a
+    collection that walks it holds the screen's thread for 60 ms, again and again while the chart is redrawn.
+    """
+    for name in ("numpy", "textual_plotext"):
+        importlib.import_module(name)
+    gc.freeze()

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from textual.message import Message
@@ -106,7 +107,7 @@ class TrainingJob:
                 if isinstance(event, RunStarted) and self._stop:
                     # It was asked to end before it listened.
                     run.tell(self._stop)
-                elif isinstance(event, TrainMeasured) and not gc.get_freeze_count():
+                elif isinstance(event, TrainMeasured):
                     _keep_collections_short()
                 elif isinstance(event, RunEnded):
                     reason = event.reason
@@ -126,6 +127,7 @@ class TrainingJob:
         self._post(StageFailed(self.request.stage, self.run, what, fix, log_path))
 
 
+@cache
 def _keep_collections_short() -> None:
     """Take all objects that stand now out of the cyclic collector's sight, once a process.
 
