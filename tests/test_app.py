@@ -1,14 +1,7 @@
 """The app as a person uses it: tabs, keys, dialogs, sizes, and what it does with runs that are there."""
 
-import os
-import pty
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.widgets import Button, Input
@@ -392,48 +385,6 @@ async def test_a_start_that_fails_ends_in_a_dialog(tmp_path: Path) -> None:
         await pilot.press("y", "escape")
         assert "nowhere" in app.clipboard
         assert len(app.screen_stack) == 1
-
-
-# ---------------------------------------------------------------- a real terminal
-
-
-def in_terminal(root: Path, number: signal.Signals) -> tuple[int, bytes]:
-    """The app in a pseudo-terminal, sent a signal at its first picture: its exit status and what it wrote."""
-    leader, follower = pty.openpty()
-    code = (
-        "import sys; from pathlib import Path; from tui.app import BbtuiApp\n"
-        "app = BbtuiApp(Path(sys.argv[1])); app.run(); sys.exit(app.return_code)"
-    )
-    environment: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(root)],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        env=environment,
-    )
-    os.close(follower)
-    written, is_sent, last = b"", False, time.monotonic() + 30
-    while time.monotonic() < last:
-        try:
-            written += os.read(leader, 65536)
-        except OSError:
-            break
-        if not is_sent and b"Quickstart" in written:
-            process.send_signal(number)
-            is_sent = True
-    os.close(leader)
-    return process.wait(10), written
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
-)
-def test_a_signal_restores_the_terminal(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """The app leaves the alternate screen and says by its status which signal ended it."""
-    found, written = in_terminal(tmp_path, number)
-    assert found == status
-    assert written.rstrip().endswith(b"\x1b[?1049l") or b"\x1b[?1049l" in written[-400:]
 
 
 def test_stage_panes_are_four(tmp_path: Path) -> None:

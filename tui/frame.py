@@ -136,6 +136,8 @@ class Frame(App[None]):
         panes: list[Widget] = [StagePane(stage, id=stage) for stage in STAGES[1:]]
         panes += [ChatPane(id="chat"), EvalPane(id="eval"), RunsPane(id="runs")]
         for pane in panes:
+            if self.return_code is not None:
+                return  # it was left meanwhile: there is nothing to mount them in
             await self._switcher.add_content(pane)
         if self._tab_to_show:
             self.action_tab(self._tab_to_show)

@@ -25,6 +25,7 @@ from tui.workers.failures import in_words
 
 _SECONDS_TO_SAVE = 60.0
 _SECONDS_BETWEEN_INTERRUPTS = 3.0
+_SECONDS_BETWEEN_LOOKS = 2.0
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -75,6 +76,7 @@ class LeavableFrame(Frame):
                 loop.add_signal_handler(number, self._leave_by, number)
         if self._early_signal:
             self._leave_by(self._early_signal)
+        self.set_interval(_SECONDS_BETWEEN_LOOKS, self._look_for_terminal)
 
     # ------------------------------------------------------------ by keys
 
@@ -133,11 +135,20 @@ class LeavableFrame(Frame):
         """Leave with the exit code that was settled; nothing is waited for any more."""
         self.exit(return_code=self._exit_code or 0)
 
+    @property
+    def _has_lost_terminal(self) -> bool:
+        return self._had_terminal and not has_terminal()
+
+    def _look_for_terminal(self) -> None:
+        # Not every terminal that goes sends a hang-up; without one, reads end and nothing else happens.
+        if self._has_lost_terminal:
+            self._leave_by(signal.SIGHUP)
+
     # ------------------------------------------------------------ by an error
 
     def panic(self, *renderables: RenderableType) -> None:
         """Leave after an error nobody expected; a terminal that is gone counts as a hang-up."""
-        if self._had_terminal and not has_terminal():
+        if self._has_lost_terminal:
             self._leave_by(signal.SIGHUP)
         elif any(isinstance(renderable, Traceback) for renderable in renderables):
             self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -148,11 +159,18 @@ class LeavableFrame(Frame):
         else:
             super().panic(*renderables)
 
+    def _handle_exception(self, error: Exception) -> None:
+        settled = self.return_code
+        super()._handle_exception(error)
+        if settled is not None:
+            self._return_code = settled
+
     def _fatal_error(self) -> None:
         # Textual would fill the terminal with a traceback and the values of its variables.
         error = sys.exc_info()[1] or self._exception or RuntimeError("unknown")
         what, fix = in_words(error, self._log_folder)
-        if not self._exit_renderables:
+        # Of several errors the first is said; one that comes while the widgets are taken down changes nothing more.
+        if not self._exit_renderables and not self._exit:
             self.panic(Text(clean(f"error: {what}\n{fix}")))
 
     # ------------------------------------------------------------ what all of them come to
