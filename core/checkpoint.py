@@ -7,6 +7,7 @@ A folder `step-0001200/` holds `model.safetensors`, `optimizer.safetensors`, `st
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.config_sections import BestBy
 from core.errors import CheckpointError, MissingError, RetryLaterError
 from core.runs import Run
 from core.tokenizer import Tokenizer
@@ -46,6 +48,8 @@ class TrainState:
     """Last step whose validation loss was measured."""
     validation_loss: float | None = None
     """Of these very weights; None where they were not validated."""
+    probabilities: list[float] = field(default_factory=list)
+    """Mean probability that these very weights give to right answers: the domain's, then the general ones."""
     interventions: list[dict[str, Any]] = field(default_factory=list)
     """What was changed by hand so far, each as its event's row."""
     data: str = ""
@@ -112,10 +116,10 @@ def sweep(run: Run) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def prune(run: Run, keep_last: int) -> None:
-    """Keep the newest checkpoints and the best one; remove the others."""
+def prune(run: Run, keep_last: int, best_by: BestBy | None = None) -> None:
+    """Keep the newest checkpoints and the best one, as `best_step` finds it; remove the others."""
     steps = run.checkpoint_steps()
-    kept = {*steps[-keep_last:], best_step(run)}
+    kept = {*steps[-keep_last:], best_step(run, best_by)}
     for step in steps:
         if step not in kept:
             folder = run.checkpoint_folder(step)
@@ -127,17 +131,30 @@ def prune(run: Run, keep_last: int) -> None:
                 shutil.rmtree(doomed, ignore_errors=True)
 
 
-def best_step(run: Run) -> int | None:
-    """The step of the checkpoint with the lowest validation loss, or None where none was validated."""
+def best_step(run: Run, best_by: BestBy | None = None) -> int | None:
+    """The step of the best checkpoint by a rule, or else by the run's own; None where none can be rated by it."""
+    rule = best_by or run.config.quality.best_by
     rated = []
     for step in run.checkpoint_steps():
         try:
-            loss = _read_state(run.checkpoint_folder(step)).validation_loss
+            rating = _rating(_read_state(run.checkpoint_folder(step)), rule)
         except CheckpointError:
             continue
-        if loss is not None:
-            rated.append((loss, step))
-    return min(rated)[1] if rated else None
+        if rating is not None:
+            rated.append((rating, -step))
+    return -max(rated)[1] if rated else None
+
+
+def _rating(state: TrainState, best_by: BestBy) -> float | None:
+    """How good a checkpoint is by the rule, higher is better; None where that was not measured."""
+    if best_by == "validation_loss":
+        return None if state.validation_loss is None else -state.validation_loss
+    domain, general = [*state.probabilities, None, None][:2]
+    if best_by == "domain_probability":
+        return domain
+    if best_by == "general_probability":
+        return general
+    return None if domain is None or general is None else math.sqrt(domain * general)
 
 
 def verify(folder: Path) -> dict[str, str]:
@@ -219,7 +236,8 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
 def load_at(run: Run, at: str = "last") -> Weights:
     """The weights of a run's last, best, or numbered checkpoint, changing nothing in its folder.
 
-    `last` is the newest one that verifies. Raises: MissingError where there is none; CheckpointError.
+    `last` is the newest one that verifies, `best` is by the run's own rule. Raises: MissingError where there is
+    none; CheckpointError.
     """
     steps = run.checkpoint_steps()
     if not steps:

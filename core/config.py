@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from core.config_problems import did_you_mean, explain
+from core.config_sections import (
+    BatchConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    QualityConfig,
+    SampleConfig,
+    Section,
+    TokenizerConfig,
+)
 from core.errors import ConfigError, UsageError
 
 Stage = Literal["pretrain", "finetune", "baseball-pretrain", "baseball-finetune"]
@@ -21,108 +31,7 @@ DEFAULT_PRESET = "quickstart"
 _MAX_FILE_BYTES = 1 << 20
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class ModelConfig(_Section):
-    """Sizes of the Transformer. Later stages inherit them from their parent."""
-
-    architecture: Literal["gpt2", "modern"] = "gpt2"
-    """gpt2: as released; modern: rotary positions, normalised queries and keys, squared ReLU, smeared tokens."""
-    layers: Annotated[int, Field(ge=1, le=200)] = 12
-    """Transformer blocks."""
-    heads: Annotated[int, Field(ge=1, le=256)] = 12
-    """Attention heads; they share the width evenly."""
-    width: Annotated[int, Field(ge=8, le=16384)] = 768
-    """Numbers in each token's vector (C)."""
-    context: Annotated[int, Field(ge=8, le=65536)] = 1024
-    """Tokens that the model can look back on (T)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of activations dropped in training; it helps where the data is seen many times."""
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelConfig":
-        if self.width % self.heads:
-            near = max(h for h in range(1, self.heads + 1) if self.width % h == 0)
-            raise ValueError(
-                f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit"
-            )
-        if self.architecture == "modern" and self.width // self.heads % 2:
-            raise ValueError("modern turns numbers in pairs: width over heads must be even")
-        return self
-
-
-class TokenizerConfig(_Section):
-    kind: Literal["gpt2", "trained"] = "gpt2"
-    """gpt2: the published vocabulary of 50257; trained: byte pairs learned from this stage's data."""
-    vocabulary: Annotated[int, Field(ge=300, le=65000)] = 4096
-    """Token ids of a trained vocabulary, the markers included; gpt2 has its own size."""
-
-
-class DataConfig(_Section):
-    source: Literal["sandlot", "files", "fineweb-edu", "nectar"]
-    """sandlot: the built-in corpus; files: your own; fineweb-edu and nectar: from the hub, or a local copy at path."""
-    path: str = ""
-    """File or folder of text, JSON Lines or Parquet. For hub sources: a local copy to read instead."""
-    max_tokens: Annotated[int, Field(ge=0)] = 0
-    """Stop preparing documents after this many tokens; 0 takes all."""
-    max_pairs: Annotated[int, Field(ge=0)] = 0
-    """Stop preparing question-answer pairs after this many; 0 takes all."""
-    validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Share of the documents or pairs held back to validate on."""
-    supervise: Literal["answers", "all"] = "answers"
-    """answers: only answer tokens are learned; all: question tokens too, as published."""
-
-
-class BatchConfig(_Section):
-    tokens: Annotated[int, Field(ge=0, le=1 << 26)] = 0
-    """Tokens per optimizer step, for text; gathered over micro-batches."""
-    examples: Annotated[int, Field(ge=0, le=1 << 20)] = 0
-    """Question-answer pairs per optimizer step; 0 means all of them, one step an epoch."""
-    micro_batch: Annotated[int, Field(ge=1, le=1 << 16)] = 8
-    """Rows computed at once. Lower it if memory runs out: the result stays the same."""
-
-
-class OptimConfig(_Section):
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    """Peak rate."""
-    matrices: Literal["adamw", "muon"] = "adamw"
-    """What updates the blocks' matrices: AdamW as published, or Muon, which learns more from the same tokens."""
-    muon_share: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Muon's rate as a share of the others'; embeddings bear a higher one than matrices."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate goes from its peak to its end."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps over which the rate rises from zero."""
-    final_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The last rate as a share of the peak."""
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
-    """On matrices only; biases and norms are left alone."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Memory of AdamW's mean gradient."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Memory of AdamW's squared gradient."""
-    clip_norm: Annotated[float, Field(ge=0)] = 1.0
-    """Longest gradient let through; 0 turns clipping off."""
-
-
-class SampleConfig(_Section):
-    every: Annotated[int, Field(ge=0)] = 0
-    """Steps between samples; 0 draws none."""
-    prompts: list[str] = []
-    """What the model is asked to go on from, or to answer."""
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 48
-    """Longest sample."""
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.8
-    """0 takes the likeliest token each time."""
-    top_k: Annotated[int, Field(ge=0)] = 10
-    """Draw from this many likeliest tokens; 0 from all."""
-
-
-class StageConfig(_Section):
+class StageConfig(Section):
     """One stage of one preset, whole."""
 
     preset: str = ""
@@ -163,6 +72,7 @@ class StageConfig(_Section):
     batch: BatchConfig
     optim: OptimConfig
     samples: SampleConfig = SampleConfig()
+    quality: QualityConfig = QualityConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StageConfig":
@@ -309,6 +219,11 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
         if parts == ["data", "path"] and value != "":
             # A folder may be called 1_000, which TOML reads as a number.
             value = _typed_path(override, value if isinstance(value, str) else text.strip())
+        elif parts == ["quality", "files"]:
+            # One file needs no brackets.
+            name = value if isinstance(value, str) else text.strip()
+            named = value if isinstance(value, list) else [name] if name else []
+            value = [_typed_path(override, name) if isinstance(name, str) else name for name in named]
         # Steps and epochs exclude each other, so giving one takes the other back.
         if parts in (["steps"], ["epochs"]):
             values.pop("epochs" if parts == ["steps"] else "steps", None)
@@ -358,7 +273,7 @@ def settings_of(config: StageConfig) -> Iterator[Setting]:
     """Every setting with its dotted key and the sentence that says what it is for."""
     for name, field in StageConfig.model_fields.items():
         value = getattr(config, name)
-        if isinstance(value, _Section):
+        if isinstance(value, Section):
             is_inherited = name == "model" and config.stage != "pretrain" and not config.parent
             for inner, inner_field in type(value).model_fields.items():
                 if is_inherited and inner not in value.model_fields_set:
@@ -381,20 +296,33 @@ def _read_text(path: Path) -> str:
 
 
 def _paths_leaving(values: dict[str, Any], root: Path, name: str) -> list[str]:
-    data = values.get("data")
-    text = data.get("path") if isinstance(data, dict) else None
+    """What is wrong with the paths of a file; those that may stay are made whole in `values`."""
+    problems: list[str] = []
+    for section, key in (("data", "path"), ("quality", "files")):
+        held = values.get(section)
+        given = held.get(key) if isinstance(held, dict) else None
+        texts = given if isinstance(given, list) else [given]
+        whole = [_path_within(text, root, f"{name}: {section}.{key}", problems) for text in texts]
+        if given:
+            held[key] = whole if isinstance(given, list) else whole[0]  # type: ignore[index]
+    return problems
+
+
+def _path_within(text: Any, root: Path, where: str, problems: list[str]) -> Any:
     if not isinstance(text, str) or not text:
-        return []
+        return text
     if "\0" in text:
-        return [f"{name}: data.path: holds a NUL character"]
+        problems.append(f"{where}: holds a NUL character")
+        return text
     try:
         target = (root / Path(text).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError):
-        return [f"{name}: data.path: {text[:80]!r} is not a usable path"]
+        problems.append(f"{where}: {text[:80]!r} is not a usable path")
+        return text
     if not target.is_relative_to(root.resolve()):
-        return [
-            f"{name}: data.path: {text[:80]!r} lies outside the root; "
-            "a file may only name paths under it. Give the path yourself: --set data.path=..."
-        ]
-    data["path"] = str(target)  # type: ignore[index]
-    return []
+        option = where.partition(": ")[2]
+        problems.append(
+            f"{where}: {text[:80]!r} lies outside the root; "
+            f"a file may only name paths under it. Give the path yourself: --set {option}=..."
+        )
+    return str(target)

@@ -180,6 +180,8 @@ class CheckpointSaved(Event):
     """Name of the checkpoint's folder inside the run folder."""
     bytes_written: int
     is_best: bool
+    best_by: str = ""
+    """The rule that says which checkpoint is best, as the run's configuration names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,11 @@ from core import generate
 from core.chat_format import render_prompt
 from core.commands import Command, Pause, Resume, SampleNow, SaveNow, Stop
 from core.config import StageConfig
-from core.errors import BbtuiError, RunFailedError
+from core.errors import BbtuiError, CheckpointError, DataError, RunFailedError
+from core.evals.probability import mean_probability, score
 from core.event_log import Follower
 from core.events import (
+    AnswersScored,
     Event,
     NonFiniteMet,
     RunContinued,
@@ -125,7 +127,7 @@ class _Trainer:
         rate = self.work.interventions.rate(making, self.work.steps)
         self.work.state.step = making
         self.work.state.tokens += fed
-        self.work.state.validation_loss = None
+        self.work.state.validation_loss, self.work.state.probabilities = None, []
         if not (math.isfinite(loss) and math.isfinite(norm)):
             yield self._skip_update(loss, norm)
             return
@@ -205,20 +207,30 @@ class _Trainer:
     # ------------------------------------------------------------ measuring and saving
 
     def _measure_if_due(self) -> Iterator[Event]:
-        """Validate, sample and save where the step says so. A checkpoint is always of validated weights, so that
-        the best one can be told."""
-        step, last = self.work.state.step, self.work.state.step == self.work.steps
+        """Validate, ask, sample and save where the step says so. A checkpoint is always of validated weights, so
+        that the best one can be told."""
+        state, samples = self.work.state, self.work.config.samples
+        step, last = state.step, state.step == self.work.steps
         saves = step > 0 and (last or step % self.work.config.checkpoint_every == 0)
         validates = (
             saves or step % self.work.interventions.validate_every == 0
-        ) and self.work.state.validated_step != step
+        ) and state.validated_step != step
         if validates:
             yield from self._validate()
-        every = self.work.config.samples.every
-        if not self._stop and step and self.work.saved_step != step and every and (last or step % every == 0):
+        # A stop may have come between the validation and the last question.
+        asks = state.validated_step == step and len(state.probabilities) < len(self.work.questions)
+        if asks and not self._stop:
+            yield from self._ask()
+        is_frame = validates and self.work.config.learns_pairs
+        on_pace = step and self.work.saved_step != step and samples.every and step % samples.every == 0
+        if (
+            samples.every
+            and (is_frame or on_pace or (last and self.work.saved_step != step))
+            and not self._stop
+        ):
             yield from self._sample()
-        # A stop may have saved this step before it was validated: it is saved again, with its figure.
-        if saves and (validates or self.work.saved_step != step) and not self._stop:
+        # A stop may have saved this step before it was measured: it is saved again, with its figures.
+        if saves and (validates or asks or self.work.saved_step != step) and not self._stop:
             yield self.work.save()
 
     def _validate(self) -> Iterator[Event]:
@@ -248,6 +260,42 @@ class _Trainer:
             elapsed_s=time.monotonic() - started_at,
             steps=self.work.steps,
         )
+
+    def _ask(self) -> Iterator[Event]:
+        """How likely the present weights find the right answers, for each set that they were not yet asked."""
+        work, state = self.work, self.work.state
+        voice = generate.Voice(work.run, state.step, "", work.model, work.tokenizer, work.config)
+        for question_set in work.questions[len(state.probabilities) :]:
+            started_at, answers = time.monotonic(), {}
+            batches = score(voice, question_set.pairs)
+            try:
+                while True:
+                    # In the precision of the stage; left before a yield, which others run in.
+                    with work.placement.autocast():
+                        batch = next(batches, None)
+                    if batch is None:
+                        break
+                    answers |= batch
+                    yield from self._obey()
+                    if self._stop:
+                        return
+            except CheckpointError:
+                yield NonFiniteMet(step=state.step, what=f"probability of answers, {question_set.name}")
+                return
+            if not answers:
+                raise DataError(
+                    f"No question of {question_set.name} fits, with its answer, into the model's context.",
+                    "Give shorter questions in quality.files, or set quality.questions=0.",
+                )
+            state.probabilities.append(mean_probability(answers.values()))
+            yield AnswersScored(
+                step=state.step,
+                tokens=state.tokens,
+                questions=question_set.name,
+                items=len(answers),
+                mean_probability=state.probabilities[-1],
+                elapsed_s=time.monotonic() - started_at,
+            )
 
     def _sample(self) -> Iterator[Event]:
         wanted = self.work.config.samples

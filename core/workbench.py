@@ -15,6 +15,7 @@ from core.data.prepare import prepare
 from core.data.shards import PairSets, TokenShards
 from core.data.vocabulary import vocabulary_texts
 from core.errors import UsageError
+from core.evals.items import QuestionSet, sets_to_ask
 from core.events import CheckpointSaved, CheckpointSetAside, DataPrepared, Event, RunStarted
 from core.interventions import Interventions
 from core.launch import parent_folder
@@ -34,6 +35,8 @@ class Workbench:
         self.interventions = Interventions(config)
         self.saved_step = 0
         """Step of the newest checkpoint."""
+        self.questions: list[QuestionSet] = []
+        """Asked at every validation."""
         self._configured_steps = config.steps
 
     @property
@@ -48,6 +51,7 @@ class Workbench:
                 "model: this stage's configuration names no sizes.", "Start it with `bbtui train`."
             )
         self.placement = device.of(self.config)
+        self.questions = sets_to_ask(self.config.quality)
         self.tokenizer = self._tokenizer()
         self.model = build(self.config.model, self.tokenizer.padded_size)
         weights = yield from self._newest_good()
@@ -161,8 +165,15 @@ class Workbench:
         weights = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         moments = {k: t.cpu() for k, t in optimizer_tensors(self.model, self.optimizer).items()}
         size = checkpoint.save(self.run, self.state, self.tokenizer, weights, moments)
-        checkpoint.prune(self.run, self.config.keep_last)
+        best_by = self.config.quality.best_by
+        checkpoint.prune(self.run, self.config.keep_last, best_by)
         self.saved_step = self.state.step
-        is_best = checkpoint.best_step(self.run) == self.state.step
+        is_best = checkpoint.best_step(self.run, best_by) == self.state.step
         folder = self.run.checkpoint_folder(self.state.step).name
-        return CheckpointSaved(step=self.state.step, path=folder, bytes_written=size, is_best=is_best)
+        return CheckpointSaved(
+            step=self.state.step,
+            path=folder,
+            bytes_written=size,
+            is_best=is_best,
+            best_by=best_by,
+        )

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from core import checkpoint
 from core.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, TrainState, Weights
-from core.config import ModelConfig
+from core.config import ModelConfig, load_stage, to_toml
 from core.errors import CheckpointError, MissingError, RetryLaterError
 from core.events import CheckpointSetAside
 from core.generate import load_voice
@@ -84,6 +84,7 @@ def leftovers(run: Run) -> list[str]:
 def run(tmp_path: Path) -> Run:
     folder = tmp_path / "checkpoints/pretrain/2026-01-01-test-0001"
     folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(to_toml(load_stage("smoke", "pretrain", tmp_path)))
     return Run(folder)
 
 
@@ -109,6 +110,7 @@ def test_every_field_of_the_state_comes_back(run: Run) -> None:
         seed=5,
         validated_step=3,
         validation_loss=0.1 + 0.2,
+        probabilities=[1.0, 0.1 + 0.2],
         interventions=[{"event": "LearningRateChanged", "step": 2, "multiplier": 1 / 3}],
     )
     checkpoint.save(run, state, vocabulary(), {"a": torch.ones(1)}, {})

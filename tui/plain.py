@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config import stage_title
 from core.events import (
+    AnswersScored,
     CheckpointSetAside,
     DataPrepared,
     Event,
@@ -80,6 +81,9 @@ class Progress:
                 self._first_at = self._first_at or (event.step, time.monotonic())
             case Validated():
                 yield self._validated(event)
+            case AnswersScored():
+                name = clean_line(event.questions, 40)
+                yield f"  right answers {event.mean_probability:.4f}  {event.items} questions of {name}"
             case SampleDrawn():
                 yield f"  › {clean_line(event.prompt, 60)} » {clean_line(event.text, 200)}"
             case LearningRateChanged():

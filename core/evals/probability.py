@@ -1,6 +1,6 @@
 """The probability that a model gives to the correct next token of an answer, and how sure a mean of it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,11 @@ def interval95(values: FloatArray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_probability(logs: Iterable[FloatArray]) -> float:
+    """Mean over all tokens of all answers of the probability of the right token."""
+    return float(np.exp(np.concatenate(list(logs))).mean())
+
+
 def model_result(logs: list[FloatArray], answer_bytes: int, ci95: tuple[float, float]) -> ModelResult:
     """The figures of answers, of which each is the log probabilities of its tokens, end-of-text last.
 
@@ -129,7 +134,7 @@ def model_result(logs: list[FloatArray], answer_bytes: int, ci95: tuple[float, f
     every = np.concatenate(logs)
     without_end = np.concatenate([answer[:-1] for answer in logs])
     return ModelResult(
-        mean_probability=float(np.exp(every).mean()),
+        mean_probability=mean_probability(logs),
         ci95=ci95,
         nats_per_byte=float(-every.sum() / answer_bytes),
         per_question_mean=float(np.mean([np.exp(answer).mean() for answer in logs])),
