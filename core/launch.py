@@ -7,6 +7,7 @@ import psutil
 from core.config import DEFAULT_PRESET, PARENT_STAGE, ModelConfig, StageConfig, check_stage_name, load_stage
 from core.errors import MissingError, UsageError
 from core.runs import Run, Runs
+from core.stage_queue import QueueFile, QueueTask
 
 # Weight, gradient and AdamW's two means, in float32.
 _BYTES_PER_PARAMETER = 16
@@ -66,6 +67,22 @@ def resume(store: Runs, reference: str, stage: str | None = None) -> Run:
         )
     if run.summary().state == "completed":
         raise UsageError(f"{run.name} has already completed.", "Start a new run, or a later stage from it.")
+    return run
+
+
+def begin(queue: QueueFile, task: QueueTask) -> Run:
+    """The run that does a queue's task, new or gone on with, and written down in the queue.
+
+    Raises: as `start` and `resume`; MissingError where the queue is gone.
+    """
+    if task.run:
+        return resume(queue.store, task.run, task.stage)
+    plan = queue.read()
+    if plan is None:
+        raise MissingError("The queue is no longer there.", "Begin one: bbtui quickstart")
+    overrides = scaled_overrides(plan.preset, task.stage, queue.store.root, plan.steps_scale)
+    run = start(queue.store, plan.preset, task.stage, task.parent or None, overrides)
+    queue.note_begun(run)
     return run
 
 

@@ -14,8 +14,6 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.commands import Command
 from core.config import STAGES, Stage, StageConfig, check_stage_name, load_file, to_toml
 from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
@@ -32,6 +30,7 @@ from core.events import (
     Validated,
     event_from_line,
 )
+from core.hold import held, is_held
 from core.records import instant_of_line
 
 _REFERENCE = re.compile(
@@ -108,6 +107,10 @@ class Run:
     def commands_file(self) -> Path:
         return self.folder / "commands.jsonl"
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder / "run.lock"
+
     @cached_property
     def config(self) -> StageConfig:
         """The configuration that the run was started with."""
@@ -162,39 +165,17 @@ class Run:
 
     # ------------------------------------------------------------ state
 
-    def lock(self) -> FileLock:
-        """The lock that the training process holds; the system frees it if that process dies."""
-        return FileLock(self.folder / "run.lock", thread_local=False)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the run's lock. Raises: RunBusyError where another process trains it; MissingError."""
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock that the training process holds. Raises: RunBusyError where another one does; MissingError."""
         # The lock would make the folder of a removed run again.
         if not self.folder.is_dir():
             raise MissingError(f"There is no run {self.name} any more.", "See `bbtui runs list`.")
-        lock = self.lock()
-        try:
-            lock.acquire(timeout=2.0, poll_interval=0.02)
-        except Timeout:
-            raise RunBusyError(
-                f"Another process is training {self.name}.", "Watch it in the app, or stop it there first."
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        busy = f"Another process is training {self.name}."
+        return held(self._lock_file, RunBusyError(busy, "Watch it in the app, or stop it there first."))
 
     def is_held(self) -> bool:
         """Whether some process, this one included, is training the run."""
-        if not (self.folder / "run.lock").exists():
-            return False
-        try:
-            with self.lock().acquire(timeout=0.03, poll_interval=0.01):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+        return is_held(self._lock_file)
 
     def summary(self) -> Summary:
         """State and last figures, read from the end of the log only."""

@@ -310,7 +310,7 @@ async def test_enter_trains_the_first_stage(tmp_path: Path) -> None:
 async def test_quitting_while_training_asks_then_saves(tmp_path: Path) -> None:
     """Escape goes on training; Enter on the dialog's first button stops, saves and leaves."""
     async with opened(tmp_path, "smoke") as (app, pilot):
-        app._begin(StageRequest("pretrain", "smoke", None, ("steps=1000000",)))
+        app.begin(StageRequest("pretrain", "smoke", None, ("steps=1000000",)))
         pane = app.stage_pane("pretrain")
         await until(pilot, lambda: pane.state is not None and pane.state.step > 0, 90)
         await pilot.press("q")
@@ -332,7 +332,7 @@ async def test_quitting_while_training_asks_then_saves(tmp_path: Path) -> None:
 async def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Stop and save, then Resume: the same run takes its next step, and its curve has no gap."""
     async with opened(tmp_path, "smoke") as (app, pilot):
-        app._begin(StageRequest("pretrain", "smoke", None, ("steps=1000000",)))
+        app.begin(StageRequest("pretrain", "smoke", None, ("steps=1000000",)))
         pane = app.stage_pane("pretrain")
         await until(pilot, lambda: pane.state is not None and pane.state.step > 0, 90)
         await pilot.press("s", "enter")
@@ -369,15 +369,13 @@ async def test_a_stop_ends_the_quickstart(tmp_path: Path) -> None:
         app.post_message(StopOwnRun(save=True))
         await until(pilot, lambda: not app.trainer.is_busy, 60)
         await until(pilot, lambda: not app.stage_pane("pretrain").is_live)
-        assert not app.store.all("finetune") and not app.trainer.is_chained
+        assert not app.store.all("finetune") and not app.trainer.is_queue
 
 
 async def test_a_start_that_fails_ends_in_a_dialog(tmp_path: Path) -> None:
     """The dialog names the culprit; a defect's traceback stands in a file, not on the screen."""
     async with opened(tmp_path, "smoke") as (app, pilot):
-        app._begin(
-            StageRequest("pretrain", "smoke", None, ("data.source=files", "data.path=/nowhere/at/all"))
-        )
+        app.begin(StageRequest("pretrain", "smoke", None, ("data.source=files", "data.path=/nowhere/at/all")))
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog), 60)
         await pilot.pause()
         assert "nowhere" in drawn(app) and "Traceback" not in drawn(app)

@@ -45,7 +45,7 @@ async def test_a_detached_run_goes_on_bit_for_bit_and_can_be_commanded(tmp_path:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.query("#runs"))
         pane = app.stage_pane("pretrain")
-        app._begin(StageRequest("pretrain", "smoke", None, SETTINGS))
+        app.begin(StageRequest("pretrain", "smoke", None, SETTINGS))
         await until(pilot, lambda: pane.state and pane.state.step >= 3)
         assert pane.state is not None
         run = pane.state.run

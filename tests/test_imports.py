@@ -34,7 +34,7 @@ def loaded_by(code: str) -> set[str]:
         ("import core", SCREEN | HEAVY),
         (_EVERY_CORE_MODULE, SCREEN),
         (
-            "import core.errors, core.events, core.commands, core.config, core.runs, core.series",
+            "import core.errors, core.events, core.commands, core.config, core.runs, core.series, core.stage_queue",
             SCREEN | HEAVY,
         ),
         ("import tui.app", HEAVY - {"tiktoken"}),

@@ -17,6 +17,8 @@ from tui.leaving import LeavableFrame
 from tui.messages import (
     DetachOwnRun,
     OpenRun,
+    QueueFound,
+    QueueMoved,
     ResumeRun,
     RunOpened,
     RunsFound,
@@ -26,6 +28,7 @@ from tui.messages import (
     StartStage,
     StopOwnRun,
 )
+from tui.queue_keeper import QueueKeeper
 from tui.trainer import DETACHED, Trainer
 from tui.widgets.dialogs import Answer, error_dialog
 from tui.widgets.settings_form import SettingsForm
@@ -43,7 +46,11 @@ class BbtuiApp(LeavableFrame):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "Q", "quickstart", "Quickstart", show=False, tooltip="Train all four stages, then open the chat."
+            "Q", "quickstart", "Quickstart", show=False, tooltip="Train all four stages, or go on with them."
+        ),
+        Binding("U", "queue", "Queue", show=False, tooltip="Show the queue of stages and what can be done."),
+        Binding(
+            "A", "stop_after", "Stop after this stage", show=False, tooltip="Stop the queue after this stage."
         ),
     ]
 
@@ -52,6 +59,7 @@ class BbtuiApp(LeavableFrame):
         self.preset = preset
         trainer = Trainer(self.store, self.post_message, data_folder(root))
         super().__init__(root, trainer, self._read_domain())
+        self.queue = QueueKeeper(self)
         self.finished_stages: frozenset[str] = frozenset()
         self._finder = RunFinder(self.store, self.post_message, lambda: self.preset, self.alerts.watch.watch)
         self._elsewhere: list[subprocess.Popen[bytes]] = []
@@ -90,8 +98,21 @@ class BbtuiApp(LeavableFrame):
             pane.show_all()
         if first_live:
             self.notify(f"{stage_title(first_live, self.domain)} is being trained by another process.")
-            if message.is_first:
+            if message.is_first or self.queue.goes_along(first_live):
                 self.action_tab(first_live)
+
+    def on_queue_found(self, message: QueueFound) -> None:
+        if self.stands and not self.is_leaving:
+            self.queue.found(message)
+
+    def look_now(self) -> None:
+        """Look under the root without waiting for the next turn."""
+        self._finder.look_now()
+
+    def show_stop_after(self, stage: str) -> None:
+        """Mark on the stage rail that the queue stops after this stage; an empty text takes the mark away."""
+        self.stop_after = stage
+        self._show_status()
 
     @on(OpenRun)
     def _open_run(self, message: OpenRun) -> None:
@@ -121,19 +142,22 @@ class BbtuiApp(LeavableFrame):
 
     @on(StartStage)
     def _start_stage(self, message: StartStage) -> None:
-        self._begin(StageRequest(message.stage, message.preset, message.from_run, tuple(message.overrides)))
+        self.begin(StageRequest(message.stage, message.preset, message.from_run, tuple(message.overrides)))
 
     @on(ResumeRun)
     def _resume_run(self, message: ResumeRun) -> None:
-        self._begin(StageRequest(message.run.stage, resume=message.run))
+        self.begin(StageRequest(message.run.stage, resume=message.run))
 
-    def _begin(self, request: StageRequest) -> None:
-        if self._is_refused(request.stage):
-            return
+    def begin(self, request: StageRequest) -> bool:
+        """Train this, unless something else is being trained; whether it has begun."""
+        if self.is_refused(request.stage):
+            return False
         self.trainer.start(request)
-        self._show_starting(request)
+        self._show_starting(request.stage, request.resume)
+        return True
 
-    def _is_refused(self, stage: str) -> bool:
+    def is_refused(self, stage: str) -> bool:
+        """Whether nothing can be begun at this stage now; if so, it is said why."""
         if self.trainer.is_busy:
             busy = stage_title(self.trainer.stage, self.domain)
             self.notify(
@@ -145,11 +169,11 @@ class BbtuiApp(LeavableFrame):
             return True
         return False
 
-    def _show_starting(self, request: StageRequest) -> None:
-        pane = self.stage_pane(request.stage)
+    def _show_starting(self, stage: str, resume: Run | None) -> None:
+        pane = self.stage_pane(stage)
         pane.starting = "Starting: loading PyTorch and the data…"
-        if request.resume:
-            pane.show_run(request.resume, is_own=True)
+        if resume:
+            pane.show_run(resume, is_own=True)
         else:
             pane.leave_run()
             pane.state = None
@@ -167,22 +191,39 @@ class BbtuiApp(LeavableFrame):
 
     @on(DetachOwnRun)
     def _detach_own_run(self) -> None:
-        chained = self.trainer.is_chained
-        if not self.trainer.detach():
+        if self.trainer.detach():
+            self.notify("Detaching: a checkpoint is written first.")
+        else:
             self.notify("It has not begun yet; detach it in a moment.")
-            return
-        rest = " The later stages are not started." if chained else ""
-        self.notify(f"Detaching: a checkpoint is written first.{rest}")
 
-    def _go_on_elsewhere(self, run: Run) -> None:
+    def _go_on_elsewhere(self, run: Run, is_queue: bool) -> None:
         try:
-            self._elsewhere.append(train_detached(run, self.alerts.settings.command))
+            command = self.alerts.settings.command
+            process = self.queue.go_on_elsewhere(command) if is_queue else train_detached(run, command)
+            self._elsewhere.append(process)
         except BbtuiError as error:
+            self.stay()
             fixes = [Answer("resume", "Resume here", "primary")]
             dialog = error_dialog(error.what, error.fix, title="That could not be detached", fixes=fixes)
-            self.push_screen(dialog, partial(self._error_answered, run))
+            self.push_screen(dialog, partial(self._error_answered, run, is_queue))
         else:
-            self.notify(f"{run.short_name} goes on in a process of its own. You can leave the app.")
+            what = "The queue" if is_queue else run.short_name
+            self.notify(f"{what} goes on in a process of its own. You can leave the app.")
+
+    @on(QueueMoved)
+    def _queue_moved(self, message: QueueMoved) -> None:
+        """A stage of the queue begins; the view goes along if it was on the one before."""
+        if not self.stands or not self.trainer.is_queue:
+            return
+        stage, before = message.task.stage, [pane for pane in self.stage_panes if pane.is_own]
+        self._finder.look_now()
+        if self.stage_pane(stage).starting:
+            return  # it is the queue's first, begun by a key
+        for pane in before:
+            pane.own_run_ended()
+        self._show_starting(stage, None)
+        if self.pane in before:
+            self.action_tab(stage)
 
     @on(RunOpened)
     def _run_opened(self, message: RunOpened) -> None:
@@ -194,39 +235,26 @@ class BbtuiApp(LeavableFrame):
 
     @on(StageFinished)
     def _stage_finished(self, message: StageFinished) -> None:
-        stage = message.run.stage
-        self._training_over(stage)
-        title = stage_title(stage, self.domain)
-        if message.reason == DETACHED:
-            self._go_on_elsewhere(message.run)
+        run, reason, is_queue = message.run, message.reason, self.trainer.is_queue
+        self._training_over(run.stage)
+        title = stage_title(run.stage, self.domain)
+        if reason == DETACHED:
+            self._go_on_elsewhere(run, is_queue)
         if self.is_leaving:
             self.leave_now()
-        elif message.reason == DETACHED:
+        elif reason == DETACHED:
             pass
-        elif message.reason != "completed":
-            chained = self.trainer.is_chained
-            self.trainer.end_chain()
-            rest = " The later stages are not started." if chained else ""
-            self.notify(f"{title} ended: {message.reason}.{rest}", severity="warning")
-        elif self.trainer.is_chained:
-            self._go_on_after(stage)
-        else:
+        elif is_queue:
+            self.queue.ended(run, reason)
+        elif reason == "completed":
             self.notify(f"{title} is finished.")
-
-    def _go_on_after(self, stage: str) -> None:
-        """The next stage of the quickstart begins; the view goes along if it was on the stage before."""
-        if following := self.trainer.start_next():
-            self._show_starting(StageRequest(following))
-            if self._switcher.current == stage:
-                self.action_tab(following)
         else:
-            self.action_tab("chat")
-            self.notify("Both models are ready: ask them the same question.")
+            self.notify(f"{title} ended: {reason}.", severity="warning")
 
     @on(StageFailed)
     def _stage_failed(self, message: StageFailed) -> None:
+        is_queue = self.trainer.is_queue
         self._training_over(message.stage)
-        self.trainer.end_chain()
         if self.is_leaving:
             self.leave_now()
             return
@@ -236,15 +264,20 @@ class BbtuiApp(LeavableFrame):
         title = f"{stage_title(message.stage, self.domain)} failed" if run else "That could not be started"
         self.push_screen(
             error_dialog(message.what, message.fix, message.log, title, fixes),
-            partial(self._error_answered, run),
+            partial(self._error_answered, run, is_queue),
         )
 
-    def _error_answered(self, run: Run | None, answer: str | None) -> None:
-        if answer == "resume" and run is not None:
+    def _error_answered(self, run: Run | None, is_queue: bool, answer: str | None) -> None:
+        if answer != "resume" or run is None:
+            return
+        if is_queue:
+            self.queue.go_on()
+        else:
             self._resume_run(ResumeRun(run))
 
     def _training_over(self, stage: str) -> None:
         self.trainer.ended()
+        self.queue.own_work_over()
         if not self.stands:
             return
         self.stage_pane(stage).own_run_ended()
@@ -252,10 +285,12 @@ class BbtuiApp(LeavableFrame):
 
     @on(StartQuickstart)
     def action_quickstart(self) -> None:
-        """All four stages, one after the other, then the chat."""
-        if len(self.stage_panes) < len(STAGES) or self._is_refused(STAGES[0]):
-            return
-        stage = self.trainer.start_all(self.preset)
-        self._show_starting(StageRequest(stage))
-        self.action_tab(stage)
-        self.notify("All four stages, one after the other; then the chat opens.")
+        """All four stages, one after the other, then the chat; or the rest of them."""
+        if len(self.stage_panes) == len(STAGES):
+            self.queue.begin_or_ask()
+
+    def action_stop_after(self) -> None:
+        self.queue.toggle_stop_after()
+
+    def action_queue(self) -> None:
+        self.queue.open_screen()

@@ -1,6 +1,7 @@
 """Numbers as the screen writes them: short, and of a steady width."""
 
 import math
+from datetime import datetime
 
 
 def count_text(count: float) -> str:
@@ -71,3 +72,11 @@ def change_text(now: float, before: float) -> str:
         return ""
     glyph = "▪" if abs(change) < 0.0005 else ("▾" if change < 0 else "▴")
     return f"{glyph}{loss_text(abs(change))}"
+
+
+def local_time_text(instant: str) -> str:
+    """An ISO instant as the clock on the wall says it: `11-22 17:05`."""
+    try:
+        return datetime.fromisoformat(instant).astimezone().strftime("%m-%d %H:%M")
+    except ValueError:
+        return ""

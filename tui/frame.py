@@ -83,6 +83,8 @@ class Frame(App[None]):
         self.stage_states: dict[str, str] = {}
         """Each stage's state as its newest run has it; the tabs know better about live ones."""
         self._meters = Meters(root)
+        self.stop_after = ""
+        """The stage after which the queue stops, if any."""
         self._pictures_folder = data_folder(root)
         # Held here, since messages still arrive while the app takes its widgets down.
         self.header = HeaderBar(self.tabs(), id="header")
@@ -251,7 +253,7 @@ class Frame(App[None]):
                 states[pane.stage] = pane.word
                 live = live or pane
         for pane in panes:
-            pane.controls.rail.show(states)
+            pane.controls.rail.show(states, self.stop_after)
         if live is None:
             status = "○ idle"
         else:

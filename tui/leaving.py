@@ -13,13 +13,14 @@ from rich.text import Text
 from rich.traceback import Traceback
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
+from textual.timer import Timer
 from textual.widgets import Input, TextArea
 
 from core.runs import data_folder
 from tui.clean import clean
 from tui.frame import Frame
 from tui.terminal import has_terminal, screen_on_own_descriptor
-from tui.trainer import Trainer
+from tui.trainer import DETACHED, Trainer
 from tui.widgets.dialogs import WaitScreen, quit_dialog
 from tui.workers.failures import in_words
 
@@ -58,6 +59,8 @@ class LeavableFrame(Frame):
         self._log_folder = data_folder(root)
         self._exit_code: int | None = None
         """Set once the app only waits for its run to end."""
+        self._patience: Timer | None = None
+        """How long the end of the run is waited for."""
         self._early_signal: signal.Signals | None = None
         """One that came before the app could act on it."""
         self._interrupted_at = -_SECONDS_BETWEEN_INTERRUPTS
@@ -89,7 +92,8 @@ class LeavableFrame(Frame):
             return
         run = self.trainer.job.run if self.trainer.job else None
         state = self.stage_pane(self.trainer.stage).state
-        dialog = quit_dialog(run.short_name if run else self.trainer.stage, state.step if state else 0)
+        name, step = run.short_name if run else self.trainer.stage, state.step if state else 0
+        dialog = quit_dialog(name, step, self.trainer.is_queue)
         dialog.add_class("-leaving")
         self.push_screen(dialog, self._quit_answered)
 
@@ -98,7 +102,12 @@ class LeavableFrame(Frame):
         return any(screen.has_class("-leaving") for screen in self.screen_stack)
 
     def _quit_answered(self, answer: str | None) -> None:
-        if answer in ("save", "discard"):
+        job = self.trainer.job
+        if answer == "detach" and job and job.run is None:
+            self.notify("It has not begun yet; detach it in a moment.")
+        elif answer == "detach":
+            self._leave_when_stopped(0, save=True, reason=DETACHED)
+        elif answer in ("save", "discard"):
             self._leave_when_stopped(0, save=answer == "save", reason="stopped")
 
     async def action_interrupt(self) -> None:
@@ -129,7 +138,15 @@ class LeavableFrame(Frame):
             return
         self.trainer.stop(save, reason)
         self.push_screen(WaitScreen("Saving a checkpoint…" if save else "Stopping…"))
-        self.set_timer(_SECONDS_TO_SAVE, self.leave_now)
+        self._patience = self.set_timer(_SECONDS_TO_SAVE, self.leave_now)
+
+    def stay(self) -> None:
+        """Leave no more, if the app was about to: there is something to be decided first."""
+        if self._patience:
+            self._patience.stop()
+            self._patience = self._exit_code = None
+            if isinstance(self.screen, WaitScreen):
+                self.pop_screen()
 
     def leave_now(self) -> None:
         """Leave with the exit code that was settled; nothing is waited for any more."""

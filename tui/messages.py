@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from core.errors import BbtuiError
 from core.log_columns import Columns, Logged
 from core.runs import Run
+from core.stage_queue import QueueTask, Standing
 from tui.alerts import Alert
 
 if TYPE_CHECKING:
@@ -71,6 +73,27 @@ class RunOpened(Message):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
+
+
+class QueueMoved(Message):
+    """The training worker is about to do this task of the queue."""
+
+    def __init__(self, task: QueueTask) -> None:
+        super().__init__()
+        self.task = task
+
+
+class QueueFound(Message):
+    """What a look at the root's queue found.
+
+    `problem` says why it cannot be read; `looked_at` is the monotonic time at which the look began.
+    """
+
+    def __init__(self, standing: Standing | None, problem: BbtuiError | None, looked_at: float) -> None:
+        super().__init__()
+        self.standing = standing
+        self.problem = problem
+        self.looked_at = looked_at
 
 
 class RunRead(Message):

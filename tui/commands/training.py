@@ -22,25 +22,30 @@ def quickstart(
     root: Root = None,
 ) -> None:
     """Run all four stages one after the other, then print the comparison."""
-    from core.launch import scaled_overrides, start
+    from core.config import preset_file
+    from core.stage_queue import LARGEST_SCALE, QueueFile, new_queue
     from tui import plain
+    from tui.commands.queues import replaced_words, rest_words, work_off
 
-    if not 0 < steps_scale <= 1000:
+    if not 0 < steps_scale <= LARGEST_SCALE:
         raise UsageError(
             f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5."
         )
+    preset_file(preset, STAGES[0])  # an unknown preset is said before the queue of another is replaced
     words_of(on_event)
-    store, parent = store_of(context, root), None
-    for stage in STAGES:
-        overrides = scaled_overrides(preset, stage, store.root, steps_scale)
-        run = start(store, preset, stage, parent, overrides)
-        parent = run.name
-        code = train_here(run, as_json=False, on_event=on_event)
-        if code or run.summary().state != "completed":
-            raise typer.Exit(code)
-    general, baseball = (store.newest(stage, preset=preset) for stage in ("finetune", "baseball-finetune"))
-    assert general and baseball
-    plain.print_report(*compared(store, general.name, baseball.name, []))
+    queue = QueueFile(store_of(context, root))
+    with queue.held():
+        if words := replaced_words(queue):
+            print(words)
+        queue.write(new_queue(preset, steps_scale))
+        code = work_off(queue, as_json=False, on_event=on_event)
+        standing = queue.standing()
+    assert standing
+    if not standing.is_done:
+        print(rest_words(standing))
+        raise typer.Exit(code)
+    runs = {entry.stage: entry.run for entry in standing.queue.entries}
+    plain.print_report(*compared(queue.store, runs["finetune"], runs["baseball-finetune"], []))
     print("Ask both models: bbtui chat --prompt 'What is a fastball?'   or open the app: bbtui")
 
 

@@ -1,7 +1,6 @@
 """The Runs tab: every run under the root, the newest first, and what is known of the one under the cursor."""
 
 import threading
-from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
@@ -18,7 +17,7 @@ from textual.widgets import DataTable, Static
 
 from core.runs import Run
 from tui.clean import clean, clean_line
-from tui.figures import bytes_text, count_text, loss_text
+from tui.figures import bytes_text, count_text, local_time_text, loss_text
 from tui.messages import OpenRun, ResumeRun
 from tui.workers.listing import Lister, RunDetails, RunRow
 
@@ -200,7 +199,7 @@ class RunsPane(Vertical):
             "–" if summary.train_loss is None else loss_text(summary.train_loss),
             "–" if summary.validation_loss is None else loss_text(summary.validation_loss),
             count_text(summary.tokens),
-            _local_time(summary.started_at),
+            local_time_text(summary.started_at),
             row.preset,
             summary.parent if self._is_wide else _short(summary.parent),
         )
@@ -278,7 +277,7 @@ def _facts(details: RunDetails) -> list[str]:
         f"path         {run.folder}",
         f"lineage      {' ← '.join(_short(name) for name in details.lineage)}",
         f"checkpoints  step {steps}   in all {bytes_text(details.bytes_used)}",
-        f"last active  {_local_time(row.summary.last_at) or 'never'}",
+        f"last active  {local_time_text(row.summary.last_at) or 'never'}",
     ]
     if row.summary.message:
         lines.insert(1, f"because      {clean_line(row.summary.message, 300)}")
@@ -291,11 +290,3 @@ def _short(name: str) -> str:
     """`stage/` and the end of the id, the step kept: `pretrain/7f3a@600`."""
     stage, _, rest = name.partition("/")
     return f"{stage}/{rest.rpartition('-')[2]}" if rest else name
-
-
-def _local_time(instant: str) -> str:
-    """An ISO instant as the clock on the wall says it: `11-22 17:05`."""
-    try:
-        return datetime.fromisoformat(instant).astimezone().strftime("%m-%d %H:%M")
-    except ValueError:
-        return ""

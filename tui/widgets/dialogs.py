@@ -55,6 +55,9 @@ class ChoiceDialog(ModalScreen[str]):
     def on_mount(self) -> None:
         self.query(Button).first().focus()
 
+    def on_resize(self) -> None:
+        stack_answers(self, [answer.label for answer in self.answers])
+
     @on(Button.Pressed)
     def _answered(self, event: Button.Pressed) -> None:
         event.stop()
@@ -73,6 +76,14 @@ class ChoiceDialog(ModalScreen[str]):
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(f"{self.title_text}\n{self.text}")
         self.app.notify("Copied.")
+
+
+def stack_answers(screen: ModalScreen[str], labels: Sequence[str]) -> None:
+    """Put a dialog's buttons one below the other where they have no room in a row."""
+    # A label has a column on each side, and one more to the next button.
+    needed = sum(len(label) + 3 for label in labels)
+    width = screen.query_one(".dialog").content_size.width
+    screen.query_one(".dialog-answers").set_class(needed > width, "-stacked")
 
 
 def error_dialog(
@@ -105,13 +116,16 @@ def stop_dialog(run_name: str, step: int) -> ChoiceDialog:
     )
 
 
-def quit_dialog(run_name: str, step: int) -> ChoiceDialog:
-    """Asks what shall become of the training run when the app is left."""
+def quit_dialog(run_name: str, step: int, is_queue: bool = False) -> ChoiceDialog:
+    """Asks what shall become of the training run, or of the queue that it is part of, when the app is left."""
+    goes_on = "it and the later stages go on" if is_queue else "it goes on"
     return ChoiceDialog(
         "Quit while training?",
-        f"{run_name} is at step {step}. Stop and save writes a checkpoint first; the run can go on later.",
+        f"{run_name} is at step {step}. Stop and save writes a checkpoint first; it can go on later. "
+        f"Detached, {goes_on} in a process of its own.",
         [
             Answer("save", "Stop and save", "primary"),
+            Answer("detach", "Detach and quit"),
             Answer("cancel", "Cancel"),
             Answer("discard", "Quit without saving", "error"),
         ],

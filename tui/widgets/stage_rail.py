@@ -14,19 +14,23 @@ _WORDS = {
 }
 
 
+_STOP_JOINTS = {" ─ ": "─┤ ", "─": "┤", " ": "┤"}
+
+
 class StageRail(Widget):
-    """`pretrain ✓ ─ finetune ● ─ rules ○ ─ QA ○`, shorter where there is less room."""
+    """`pretrain ✓ ─ finetune ● ─┤ rules ○ ─ QA ○`, shorter where there is less room; `┤` is where the queue stops."""
 
     def __init__(self, here: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.here = here
         """The stage of the tab that it stands in."""
         self.states: dict[str, str] = {}
+        self.stop_after = ""
 
-    def show(self, states: dict[str, str]) -> None:
-        """Show these states, by stage."""
-        if states != self.states:
-            self.states = dict(states)
+    def show(self, states: dict[str, str], stop_after: str = "") -> None:
+        """Show these states, by stage, and after which stage the queue stops."""
+        if (states, stop_after) != (self.states, self.stop_after):
+            self.states, self.stop_after = dict(states), stop_after
             self.refresh()
 
     def render(self) -> Content:
@@ -36,8 +40,11 @@ class StageRail(Widget):
             ]
             if sum(map(len, parts)) + 3 * len(joint) <= self.size.width:
                 break
-        styled = [
-            Content(part).stylize("bold") if stage == self.here else Content(part)
-            for stage, part in zip(STAGES, parts, strict=True)
-        ]
-        return Content(joint).stylize("dim").join(styled)
+        line = Content("")
+        for stage, part in zip(STAGES, parts, strict=True):
+            line = line.append(Content(part).stylize("bold") if stage == self.here else Content(part))
+            if stage == self.stop_after:
+                line = line.append(Content(_STOP_JOINTS[joint]).stylize("bold"))
+            elif stage != STAGES[-1]:
+                line = line.append(Content(joint).stylize("dim"))
+        return line

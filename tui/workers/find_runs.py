@@ -1,6 +1,7 @@
-"""A thread that looks under the root every few seconds: the newest run of each stage, and which of them live."""
+"""A thread that looks under the root every few seconds: the newest run of each stage, which of them live, the queue."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from textual.message import Message
 from core.config import STAGES
 from core.errors import BbtuiError
 from core.runs import Run, Runs
-from tui.messages import FoundRun, RunsFound
+from core.stage_queue import QueueFile
+from tui.messages import FoundRun, QueueFound, RunsFound
 
 _EVERY_S = 3.0
 
@@ -23,7 +25,7 @@ class _Known:
 
 
 class RunFinder:
-    """Posts RunsFound at once and whenever something has changed.
+    """Posts RunsFound at once and whenever something has changed, and QueueFound at every look.
 
     Args:
         post: a thread-safe function that takes messages: `App.post_message`.
@@ -69,8 +71,22 @@ class RunFinder:
             if found != last and not self._left.is_set():
                 self._post(RunsFound(found, is_first=last is None))
                 last = found
+            queue = self.look_at_queue()
+            if not self._left.is_set():
+                self._post(queue)
             self._wake.wait(_EVERY_S)
             self._wake.clear()
+
+    def look_at_queue(self) -> QueueFound:
+        """Where the queue stands, or why it cannot be read."""
+        looked_at = time.monotonic()
+        try:
+            return QueueFound(QueueFile(self._store).standing(), None, looked_at)
+        except BbtuiError as error:
+            return QueueFound(None, error, looked_at)
+        except OSError as error:
+            problem = BbtuiError(f"A run of the queue cannot be read: {error.strerror or error}.")
+            return QueueFound(None, problem, looked_at)
 
     def look(self) -> dict[str, FoundRun]:
         """The most recently active run of each stage that has one."""

@@ -1,4 +1,7 @@
-"""A stage trained in a background thread of the app. What the screen shows of it comes from the run's log."""
+"""A stage, or a queue of them, trained in a background thread of the app.
+
+What the screen shows of a run comes from its log.
+"""
 
 import contextlib
 import gc
@@ -12,26 +15,31 @@ from pathlib import Path
 from textual.message import Message
 
 from core.commands import Stop
-from core.errors import BbtuiError
+from core.errors import BbtuiError, UsageError
 from core.events import RunEnded, RunStarted, TrainMeasured
 from core.runs import Run, Runs
-from tui.messages import RunOpened, StageFailed, StageFinished
+from core.stage_queue import QueueFile, StageQueue
+from tui.messages import QueueMoved, RunOpened, StageFailed, StageFinished
 from tui.terminal import stderr_into
 
 
 @dataclass(frozen=True, slots=True)
 class StageRequest:
-    """What to train: a new run of a preset's stage, or (`resume` given) an old run further."""
+    """What to train: a new run of a preset's stage, (`resume` given) an old run further, or a queue."""
 
     stage: str
     preset: str = ""
     from_run: str | None = None
     overrides: tuple[str, ...] = ()
     resume: Run | None = None
+    queue: QueueFile | None = None
+    """The queue to work off; `stage` is where it begins."""
+    new_queue: StageQueue | None = None
+    """What takes the place of the queue that is there."""
 
 
 class TrainingJob:
-    """One stage in its thread.
+    """One stage in its thread, or a queue's stages one after the other.
 
     Args:
         post: a thread-safe function that takes messages: `App.post_message`.
@@ -42,6 +50,8 @@ class TrainingJob:
         self, store: Runs, request: StageRequest, post: Callable[[Message], object], log_folder: Path
     ) -> None:
         self.request = request
+        self.stage = request.stage
+        """The stage that is being trained, or about to be."""
         self.run: Run | None = request.resume
         self._store = store
         self._post = post
@@ -75,7 +85,7 @@ class TrainingJob:
 
     def _work(self) -> None:
         try:
-            run, reason = self._train()
+            run, reason = self._work_off(self.request.queue) if self.request.queue else self._train()
         except BbtuiError as error:
             self._fail(error.what, error.fix)
         except Exception as error:
@@ -88,7 +98,6 @@ class TrainingJob:
 
     def _train(self) -> tuple[Run, str]:
         from core import launch
-        from core.train import train
 
         request = self.request
         if request.resume:
@@ -97,11 +106,36 @@ class TrainingJob:
             run = launch.start(
                 self._store, request.preset, request.stage, request.from_run, list(request.overrides)
             )
+        return run, self._train_run(run)
+
+    def _work_off(self, queue: QueueFile) -> tuple[Run, str]:
+        """The queue's last run of now and why the work ended; not completed where it ended short of that."""
+        from core import launch
+
+        with queue.held():
+            if self.request.new_queue:
+                queue.write(self.request.new_queue)
+            reason = ""
+            for task in queue.tasks():
+                # A stop that came after a run's last step is obeyed before the next one.
+                if self._stop and self.run:
+                    return self.run, self._stop.reason
+                self.stage, self.run = task.stage, None
+                self._post(QueueMoved(task))
+                reason = self._train_run(launch.begin(queue, task))
+        if self.run is None:
+            raise UsageError("The queue has nothing left to do.", "Q begins a new one.")
+        return self.run, reason
+
+    def _train_run(self, run: Run) -> str:
+        """Train this run; why it ended."""
+        from core.train import train
+
         self.run = run
         self._post(RunOpened(run))
         reason = "interrupted"
         if self._stop:
-            return run, self._stop.reason
+            return self._stop.reason
         with stderr_into(run.folder / "stderr.log"):
             for event in train(run.config, run):
                 if isinstance(event, RunStarted) and self._stop:
@@ -111,7 +145,7 @@ class TrainingJob:
                     _keep_collections_short()
                 elif isinstance(event, RunEnded):
                     reason = event.reason
-        return run, reason
+        return reason
 
     def _fail(self, what: str, fix: str, details: str = "") -> None:
         folder = self.run.folder if self.run else self._log_folder
@@ -124,7 +158,7 @@ class TrainingJob:
             except OSError:
                 path = Path()
         log_path = str(path) if path.is_file() else ""
-        self._post(StageFailed(self.request.stage, self.run, what, fix, log_path))
+        self._post(StageFailed(self.stage, self.run, what, fix, log_path))
 
 
 @cache
