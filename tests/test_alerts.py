@@ -3,11 +3,13 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from textual.widgets import Input
 from typer.testing import CliRunner
@@ -235,10 +237,8 @@ def test_the_watch_looks_at_the_disk_while_a_run_lives(
     assert kinds(heard) == [DISK]
 
 
-def test_a_process_with_a_command_of_its_own_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that an app which watches it does not run another for the same alert; not for this very process."""
-    import subprocess
-
+def test_a_process_with_a_command_of_its_own_is_known() -> None:
+    """So that an app which watches it does not run another for the same alert; this very process does not count."""
     wait = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
     environment = {**os.environ, "BBTUI_ON_EVENT": "true"}
     for command, surroundings, expected in (
@@ -251,8 +251,9 @@ def test_a_process_with_a_command_of_its_own_is_known(monkeypatch: pytest.Monkey
             process.stdout.readline()
             assert has_own_command(process.pid) is expected
             process.stdin.close()
-    monkeypatch.setenv("BBTUI_ON_EVENT", "true")
-    assert not has_own_command(os.getpid()) and not has_own_command(0)
+    ask = "import os; from tui.on_event import has_own_command as has; print(has(os.getpid()), has(0))"
+    asked = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True)
+    assert asked.stdout == "False False\n", asked.stderr
 
 
 # ---------------------------------------------------------------- the user's command
@@ -316,21 +317,24 @@ def test_a_command_that_fails_is_a_sentence(command: str, words: str) -> None:
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its child too; nobody waited meanwhile."""
-    import psutil
-
-    monkeypatch.setattr(on_event, "LIMIT_S", 0.5)
+    """What it left in the background too."""
+    monkeypatch.setattr(on_event, "LIMIT_S", 1.0)
     told = tmp_path / "child"
-    code = f"""
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-open({str(told)!r}, "w").write(str(child.pid))
-time.sleep(60)
-"""
-    assert "took longer" in Ends().run(python(code))
-    if told.exists():  # on a busy machine it may have been ended before
-        child = int(told.read_text())
-        assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    line = f"sleep 60 & echo $! > {shlex.quote(str(told))}; wait"
+    assert "took longer" in Ends().run(shlex.join(["sh", "-c", line]))
+    child, tick = int(told.read_text()), threading.Event()
+    for _ in range(1000):
+        if not lives(child):
+            return
+        tick.wait(0.01)
+    raise AssertionError("its child lives on")
+
+
+def lives(process_id: int) -> bool:
+    try:
+        return psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_nobody_waits_for_a_command(monkeypatch: pytest.MonkeyPatch) -> None:

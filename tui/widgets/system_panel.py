@@ -131,7 +131,7 @@ def _processor(reading: Reading, minute: Minute, width: int) -> list[Content]:
     room = max(1, width - _NAME_WIDTH)
     rows = [each[start : start + room] for start in range(0, count, room)]
     lines += [_line("  each core" if row is rows[0] else "", row) for row in rows]
-    return [*lines, _line("  load", f"{load}  (of 1, 5, 15 minutes)")]
+    return [*lines, _line("  load", f"{load}  (1, 5, 15 min)")]
 
 
 def _disk(reading: Reading, width: int) -> list[Content]:
