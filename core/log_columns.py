@@ -43,9 +43,19 @@ class Columns:
         """One of them, as it was written."""
         return self.kind(**{name: column[place] for name, column in self.values.items()})
 
-    def at(self, place: int) -> float:
+    def at_of(self, place: int) -> float:
         """The instant of one of them in seconds since 1970, 0 if unknown."""
         return _instant(self.ats[place])
+
+    def part(self, begin: int, end: int) -> "Columns":
+        """Those from one place up to another."""
+        values = {name: column[begin:end] for name, column in self.values.items()}
+        return Columns(self.kind, values, self.ats[begin:end])
+
+    @property
+    def earliest_at(self) -> float:
+        """The earliest of their instants in seconds since 1970, 0 if none is known."""
+        return _instant(min(self.ats)) or min(filter(None, map(_instant, self.ats)), default=0.0)
 
     @property
     def latest_at(self) -> float:

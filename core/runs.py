@@ -36,6 +36,8 @@ from core.records import instant_of_line
 _REFERENCE = re.compile(
     r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]{1,18}))?\Z"
 )
+PUBLISHED = "published"
+"""Id and preset of the run that is made of published figures: it has no weights to go on from."""
 _STEP_FOLDER = re.compile(r"^step-(\d{7,})$")
 
 
@@ -204,6 +206,10 @@ class Run:
     def _summary_of(self, found: dict[type, Event], closing: str, last_at: str, steps: int) -> Summary:
         started, ended = found.get(RunStarted), found.get(RunEnded)
         train, validation = found.get(TrainMeasured), found.get(Validated)
+        # A published curve has no training losses.
+        measured = next(
+            (each for each in (train, validation) if isinstance(each, TrainMeasured | Validated)), None
+        )
         if self.is_held():
             state = "paused" if closing == "RunPaused" else "running"
         elif closing == "RunEnded" and isinstance(ended, RunEnded):
@@ -213,9 +219,9 @@ class Run:
         first = self._first_start()
         return Summary(
             state=state,
-            step=train.step if isinstance(train, TrainMeasured) else 0,
+            step=measured.step if measured else 0,
             steps=steps or (first[0].steps if first else 0),
-            tokens=train.tokens if isinstance(train, TrainMeasured) else 0,
+            tokens=measured.tokens if measured else 0,
             train_loss=train.loss if isinstance(train, TrainMeasured) else None,
             validation_loss=validation.loss if isinstance(validation, Validated) else None,
             tokens_per_s=train.tokens_per_s if isinstance(train, TrainMeasured) else None,
@@ -325,6 +331,8 @@ class Runs:
         """
         best: tuple[str, Run] | None = None
         for run in self.all(stage):
+            if run.id == PUBLISHED:
+                continue
             if preset is not None and not _same_preset(run, preset):
                 continue
             summary = run.summary()

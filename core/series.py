@@ -100,6 +100,11 @@ class RunSeries:
         """The marks that a chart shows, the later ones last."""
         return sorted([*self.marks, *self.best_marks[-1:]], key=lambda mark: mark.step)
 
+    @property
+    def marks_by_hand(self) -> list[Mark]:
+        """The marks of what someone did, the later ones last."""
+        return [mark for mark in self.marks if mark.kind in ("change", "note")]
+
     def feed(self, event: Event) -> None:
         """Take one event in; those that no chart shows are passed over."""
         match event:
@@ -121,7 +126,7 @@ class RunSeries:
                 series = self.answers.setdefault(event.questions, Series())
                 series.add(event.step, event.tokens, event.mean_probability)
             case CheckpointSaved(is_best=True):
-                self.best_marks.append(Mark(event.step, self._tokens_now(), "best", "best"))
+                self.best_marks.append(Mark(event.step, self.tokens_now, "best", "best"))
             case NonFiniteMet():
                 tokens = self.train.tokens[-1] if self.train.tokens else 0
                 self.marks.append(Mark(event.step, tokens, "not finite", "fault"))
@@ -143,7 +148,9 @@ class RunSeries:
         for each, name in zip((series, *others), names, strict=True):
             each.values.extend(array("d", values[name]))
 
-    def _tokens_now(self) -> int:
+    @property
+    def tokens_now(self) -> int:
+        """The tokens of the newest loss."""
         return max((s.tokens[-1] for s in (self.train, self.validation) if s.tokens), default=0)
 
     def _series(self) -> Iterator[Series]:
@@ -172,8 +179,7 @@ def _mark_of(event: Event) -> Mark | None:
     """The mark that something done by hand leaves on the chart."""
     match event:
         case LearningRateChanged():
-            factor = event.after / event.before if event.before else 1.0
-            return Mark(event.step, event.tokens, f"rate {factor_text(factor)}", "change")
+            return Mark(event.step, event.tokens, rate_change(event), "change")
         case SchedulePlanned():
             label = f"{event.shape} {rate_range(event)}".strip()
             return Mark(event.step, event.tokens, label, "change")
@@ -192,6 +198,12 @@ def factor_text(factor: float) -> str:
         if math.isclose(factor, value, rel_tol=1e-3):
             return text
     return f"×{factor:.3g}"
+
+
+def rate_change(event: LearningRateChanged) -> str:
+    """What was done to the rate: `rate ×½`, or `rate changed` where it is not recorded by how much."""
+    factor = event.after / event.before if event.before else 1.0
+    return f"rate {factor_text(factor)}" if math.isfinite(factor) else "rate changed"
 
 
 def rate_range(plan: SchedulePlanned) -> str:
@@ -260,3 +272,46 @@ def _sound(xs: Numbers, ys: Numbers) -> Any:
         order = np.argsort(x, kind="stable")
         x, y = x[order], y[order]
     return x, y
+
+
+# ---------------------------------------------------------------- what a change did
+
+_POINTS_TO_TELL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How steep the training loss ran before and after a mark, over as many tokens on either side."""
+
+    mark: Mark
+    before: float | None
+    """Nats per token; None where there are too few steps to tell."""
+    after: float | None
+
+
+def effect_of(series: RunSeries, mark: Mark) -> Effect:
+    """The slopes on both sides of a mark, by least squares, as far as no other change lies between.
+
+    Where a log holds no training losses, as a published curve does, those of validation are taken.
+    """
+    line = series.train if series.train.values else series.validation
+    places = [each.tokens for each in series.marks if each.kind == "change" and each != mark]
+    if not line.tokens:
+        return Effect(mark, None, None)
+    begin = max([line.tokens[0], *(place for place in places if place < mark.tokens)])
+    end = min([line.tokens[-1], *(place for place in places if place > mark.tokens)])
+    reach = min(mark.tokens - begin, end - mark.tokens)
+    before = _slope(line, mark.tokens - reach, mark.tokens)
+    return Effect(mark, before, _slope(line, mark.tokens, mark.tokens + reach))
+
+
+def _slope(line: Series, low: int, high: int) -> float | None:
+    import numpy as np
+
+    x, y = _sound(line.tokens, line.values)
+    inside = (x > low) & (x <= high)
+    x, y = x[inside], y[inside]
+    if len(x) < _POINTS_TO_TELL or x[0] == x[-1]:
+        return None
+    x = x - x.mean()
+    return float((x * (y - y.mean())).sum() / np.square(x).sum())

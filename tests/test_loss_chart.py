@@ -18,6 +18,7 @@ from core.events import (
 from core.series import RunSeries
 from tui import chart
 from tui.chart import Paint, View
+from tui.shown import curves_of
 
 PAINT = Paint("default", "default", "default", "default", "default")
 
@@ -43,7 +44,7 @@ def a_run(steps: int = 300) -> RunSeries:
 
 def drawn(series: RunSeries, view: View | None = None, size: tuple[int, int] = (80, 15)) -> str:
     view = view or View()
-    text = chart.draw(Plot(), chart.curves_of(series, view, PAINT), series.marks, view, PAINT, size)
+    text = chart.draw(Plot(), curves_of(series, view, PAINT), series.shown_marks, view, PAINT, size)
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 

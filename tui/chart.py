@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from core.series import Mark, RunSeries, binned, smooth, thin
+from core.series import Mark, Numbers, binned, smooth, thin
 from tui.clean import clean_line
+from tui.figures import count_text
 
 Color = tuple[int, int, int] | str
 """Red, green, blue; or "default", the terminal's own."""
@@ -18,8 +19,8 @@ ZOOMS = (1.0, 0.5, 0.2)
 """Shares of the x axis that are shown, counted from its latest end."""
 
 TRAIN_MARKER, VALIDATION_MARKER = "braille", "●"
-_LOWEST_LOG = 1e-4
 _BINS_PER_COLUMN = 4
+_LEAST_ROOM = 1e-9
 _MAX_LABEL_ROWS = 3
 _LONGEST_LABEL = 24
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -29,14 +30,16 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 class Curve:
     """One line of the chart. Lines are told apart by marker as well as by colour."""
 
-    xs: Sequence[float]
-    ys: Sequence[float]
+    xs: Numbers
+    ys: Numbers
     color: Color
     marker: str = TRAIN_MARKER
     is_joined: bool = True
     """Whether its points are joined by lines."""
     smoothing: float = 0.0
     """Share of the past in each point drawn, 0 to below 1."""
+    is_ghost: bool = False
+    """Whether it belongs to another run: it widens no axis but the height, and that by half at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class View:
     is_log: bool = False
     zoom: float = 1.0
     smoothing: float = 0.0
+    shows: str = "loss"
+    """A name that `shown.choices_of` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +62,12 @@ class Paint:
     train: Color
     validation: Color
     mark: Color
+    ghost: Color = "default"
 
 
 def next_of(choices: Sequence[float], now: float) -> float:
     """The choice after this one, the first after the last."""
     return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]
-
-
-def curves_of(series: RunSeries, view: View, paint: Paint) -> list[Curve]:
-    """The curves of one run: train below, validation above it."""
-    train, validation = series.train, series.validation
-    return [
-        Curve(train.tokens, train.values, paint.train, smoothing=view.smoothing),
-        Curve(validation.tokens, validation.values, paint.validation, VALIDATION_MARKER, False),
-    ]
 
 
 def draw(
@@ -110,12 +107,15 @@ def draw(
         plt, [m for m in marks if span[0] <= m.tokens <= span[1]], span, limits, (canvas, height - 2), paint
     )
     for curve in shown:
-        # A loss far out of range sits on the border: plotext would follow its line to the end of the world.
-        ys = [min(max(y, limits[0]), limits[1]) for y in curve.ys]
-        if curve.xs:
+        points = list(zip(curve.xs, curve.ys, strict=True))
+        if curve.is_ghost:
+            points = [(x, y) for x, y in points if limits[0] <= y <= limits[1]]
+        if points:
+            # A loss far out of range sits on the border: plotext would follow its line to the end of the world.
+            ys = [min(max(y, limits[0]), limits[1]) for _, y in points]
             drawing = plt.plot if curve.is_joined and len(ys) > 1 else plt.scatter
-            drawing(list(curve.xs), ys, marker=curve.marker, color=curve.color)
-    if not any(curve.xs for curve in shown):
+            drawing([x for x, _ in points], ys, marker=curve.marker, color=curve.color)
+    if not any(len(curve.xs) for curve in shown):
         return ""
     return plt.build()
 
@@ -124,7 +124,7 @@ def draw(
 
 
 def _x_span(curves: Sequence[Curve], zoom: float) -> tuple[float, float] | None:
-    ends = [(curve.xs[0], curve.xs[-1]) for curve in curves if curve.xs]
+    ends = [(curve.xs[0], curve.xs[-1]) for curve in curves if len(curve.xs) and not curve.is_ghost]
     if not ends:
         return None
     low, high = min(first for first, _ in ends), max(last for _, last in ends)
@@ -150,22 +150,28 @@ def _prepare(curve: Curve, span: tuple[float, float], width: int, is_log: bool) 
     columns = width if curve.is_joined else max(1, width // 6)
     thin_x, thin_y = thin(points_x, points_y, columns)
     if is_log:
-        thin_y = [math.log10(max(y, _LOWEST_LOG)) for y in thin_y]
+        lowest = min((y for y in thin_y if y > 0), default=1.0)
+        thin_y = [math.log10(max(y, lowest)) for y in thin_y]
     return replace(curve, xs=thin_x, ys=thin_y, smoothing=0.0)
 
 
 def _y_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
     """The range that shows the curves well: all of it, save a spike far above the rest."""
-    values = sorted(y for curve in curves for y in curve.ys)
+    own = [curve for curve in curves if not curve.is_ghost]
+    values = sorted(y for curve in own for y in curve.ys)
     if not values:
         return None
     low, high = values[0], values[-1]
     usual = values[int(0.98 * (len(values) - 1))]
-    first = max((curve.ys[0] for curve in curves if curve.ys), default=high)
+    first = max((curve.ys[0] for curve in own if len(curve.ys)), default=high)
     ceiling = max(usual, first, low) + 0.5 * (max(usual, first) - low)
     if ceiling > low:
         high = min(high, ceiling)
-    room = (high - low) * 0.04 or max(abs(high) * 0.05, 0.05)
+    others = [y for curve in curves if curve.is_ghost for y in curve.ys]
+    if others:
+        half = (high - low) / 2
+        low, high = min(low, max(min(others), low - half)), max(high, min(max(others), high + half))
+    room = (high - low) * 0.04 or max(abs(high) * 0.05, _LEAST_ROOM)
     return low - room, high + room
 
 
@@ -184,7 +190,7 @@ def x_ticks(span: tuple[float, float], count: int) -> list[tuple[float, str]]:
 def _y_ticks(limits: tuple[float, float], is_log: bool, count: int) -> list[tuple[float, str]]:
     if is_log:
         low, high = 10 ** limits[0], 10 ** limits[1]
-        places = [m * 10.0**e for e in range(-5, 7) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
+        places = [m * 10.0**e for e in range(-12, 13) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
         places = [y for y in places if low <= y <= high]
         if len(places) < 2:
             places = _round_places(low, high, count)
@@ -195,8 +201,15 @@ def _y_ticks(limits: tuple[float, float], is_log: bool, count: int) -> list[tupl
         places = _round_places(*limits, count)
         step = places[1] - places[0] if len(places) > 1 else 1.0
         decimals = _decimals(step)
-        ticks = [(y, f"{y:.{decimals}f}" if abs(y) < 1e5 else f"{y:.2g}") for y in places]
+        ticks = [(y, _tick_text(y, decimals, limits[1])) for y in places]
     return ticks or [(limits[0], f"{limits[0]:.3g}")]
+
+
+def _tick_text(y: float, decimals: int, high: float) -> str:
+    if abs(y) >= 1e4:
+        return count_text(y)
+    # Six places tell small rates apart no more.
+    return f"{y:.2g}" if 0 < high < 1e-3 and y else f"{y:.{decimals}f}"
 
 
 def _decimals(step: float) -> int:

@@ -116,6 +116,14 @@ class RunEvents(Message):
         self.source = source
 
 
+class ReplayOver(Message):
+    """A run has been told again to its end."""
+
+    def __init__(self, source: object) -> None:
+        super().__init__()
+        self.source = source
+
+
 class RunLiveness(Message):
     """Whether some process holds the run, and figures of it and of the disk; about once a second."""
 

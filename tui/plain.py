@@ -4,10 +4,10 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from core.config import stage_title
+from core.event_log import Follower
 from core.events import (
     AnswersScored,
     CheckpointSetAside,
@@ -27,14 +27,12 @@ from core.events import (
     Validated,
     ValidationIntervalChanged,
     Warned,
-    event_from_line,
 )
-from core.records import instant_of_line
+from core.log_columns import Logged
 from core.runs import Run
-from core.series import factor_text, rate_range
+from core.series import rate_change, rate_range
 from tui.clean import clean, clean_line
-
-_LONGEST_REPLAY_PAUSE_S = 5.0
+from tui.pace import Pace
 
 
 class JsonLines:
@@ -87,8 +85,8 @@ class Progress:
             case SampleDrawn():
                 yield f"  › {clean_line(event.prompt, 60)} » {clean_line(event.text, 200)}"
             case LearningRateChanged():
-                factor = factor_text(event.after / event.before) if event.before else ""
-                yield f"  step {event.step}: learning rate {event.before:.3g} -> {event.after:.3g} {factor}"
+                rates = f": {event.before:.3g} -> {event.after:.3g}" if math.isfinite(event.before) else ""
+                yield f"  step {event.step}: learning {rate_change(event)}{rates}"
             case SchedulePlanned():
                 yield (
                     f"  step {event.step}: rate planned anew: {event.shape} {rate_range(event)}".rstrip()
@@ -112,7 +110,9 @@ class Progress:
 
     def _validated(self, event: Validated) -> str:
         steps = self._started.steps if self._started else 0
-        line = f"  step {event.step:>5}/{steps}  validation {event.loss:.4f}  {event.bits_per_byte:.3f} bits/byte"
+        line = f"  step {event.step:>5}/{steps}  validation {event.loss:.4f}"
+        if math.isfinite(event.bits_per_byte):
+            line += f"  {event.bits_per_byte:.3f} bits/byte"
         if self._last and self._last.step == event.step:
             line += f"  train {self._last.loss:.4f}  rate {self._last.learning_rate:.2e}"
             line += f"  {self._last.tokens_per_s:,.0f} tokens/s"
@@ -154,21 +154,21 @@ def paced(run: Run, speed: float) -> Iterator[Event]:
     if not speed or not run.events_file.is_file():
         yield from run.present_events()
         return
-    before: datetime | None = None
-    with run.events_file.open("rb") as lines:
-        for line in lines:
-            event = event_from_line(line)
-            # One that waits at each sign of life would replay the longest steps at their full length.
-            if event is None or isinstance(event, Heartbeat):
-                continue
-            try:
-                at = datetime.fromisoformat(instant_of_line(line))
-            except ValueError:
-                at = before
-            if before and at:
-                time.sleep(min(_LONGEST_REPLAY_PAUSE_S, max(0.0, (at - before).total_seconds() / speed)))
-            before = at
-            yield event
+    pace = Pace(speed)
+    for event, at in _with_instants(run):
+        # One that waits at each sign of life would replay the longest steps at their full length.
+        if event is None or isinstance(event, Heartbeat):
+            continue
+        time.sleep(pace.wait_s(at))
+        yield event
+
+
+def _with_instants(run: Run) -> Iterator[tuple[Event | None, float]]:
+    for found in Follower(run.events_file).read():
+        if isinstance(found, Logged):
+            yield found.event, found.at
+        elif found.kind is not Heartbeat:
+            yield from ((found.event(place), found.at_of(place)) for place in range(len(found)))
 
 
 # ---------------------------------------------------------------- comparison

@@ -31,14 +31,25 @@ STATE_GLYPHS = {
     "stopped": "◐",
     "interrupted": "◐",
     "failed": "✗",
+    "replay": "▶",
 }
 _STEPS_BEFORE_ETA = 20
 _LONG_STEP_S = 10.0
+_MOST_SAMPLES = 500
 
 
 def state_glyph(state: str) -> str:
     """The sign that stands beside a state's word; a signal's name counts as stopped."""
     return STATE_GLYPHS.get(state, "◐")
+
+
+def thinned(samples: list[SampleDrawn]) -> list[SampleDrawn]:
+    """The samples, or where they are more than can be kept those of every other step; the first and last stay."""
+    if len(samples) <= _MOST_SAMPLES:
+        return samples
+    steps = sorted({sample.step for sample in samples})
+    kept = {*steps[::2], steps[-1]}
+    return [sample for sample in samples if sample.step in kept][-_MOST_SAMPLES:]
 
 
 class RunState:
@@ -54,6 +65,8 @@ class RunState:
         self.validated: Validated | None = None
         self.validated_before: Validated | None = None
         self.sample: SampleDrawn | None = None
+        self.samples: list[SampleDrawn] = []
+        """All of them, thinned where they are too many."""
         self.ended: RunEnded | None = None
         self.heartbeat: Heartbeat | None = None
         self.checkpoint_step = 0
@@ -63,6 +76,12 @@ class RunState:
         """Whether anyone has looked if the run is live; until then its state is not claimed."""
         self.memory_bytes = 0
         self.disk_free_bytes = 0
+        self.replay_speed = 0.0
+        """Times real time where the run is told again; 0 elsewhere."""
+        self.is_held = False
+        """Whether the telling stands still."""
+        self.first_at = 0.0
+        """Instant of the oldest event, in seconds since 1970."""
         self._planned_steps = 0
         """The last step where the schedule was planned anew since the start; 0 where it was not."""
         self._started_at = 0.0
@@ -95,10 +114,11 @@ class RunState:
         # Of many steps in a row the first says since when, the last two say how far and how fast.
         places = range(len(found)) if len(found) < 3 else (0, -2, -1)
         for place in places:
-            self._note(found.event(place), found.at(place))
+            self._note(found.event(place), found.at_of(place))
         if found.kind is TrainMeasured:
             self._steps_measured += len(found) - len(places)
         self.last_at = max(self.last_at, found.latest_at)
+        self._begin(found.earliest_at)
 
     def feed(self, event: Event, at: float = 0.0) -> None:
         """Take one event in; `at` is its instant in seconds since 1970, 0 if unknown."""
@@ -107,6 +127,7 @@ class RunState:
 
     def _note(self, event: Event, at: float) -> None:
         self.last_at = max(self.last_at, at)
+        self._begin(at)
         match event:
             case RunStarted():
                 self._start(event, at)
@@ -122,6 +143,7 @@ class RunState:
                 self.validated_before, self.validated = self.validated, event
             case SampleDrawn():
                 self.sample = event
+                self.samples = thinned([*self.samples, event])
             case SchedulePlanned():
                 self._planned_steps = event.steps
             case CheckpointSaved():
@@ -136,6 +158,9 @@ class RunState:
             case _:
                 pass
 
+    def _begin(self, at: float) -> None:
+        self.first_at = min(self.first_at, at) if self.first_at and at else self.first_at or at
+
     def _start(self, event: RunStarted, at: float) -> None:
         self.started, self.ended, self.is_paused = event, None, False
         self.heartbeat, self._step_s, self._measured_at = None, 0.0, at
@@ -145,6 +170,7 @@ class RunState:
         self.checkpoint_step = event.resumed_from_step
         if self.train and self.train.step > event.resumed_from_step:
             self.train = None
+        self.samples = [sample for sample in self.samples if sample.step <= (event.resumed_from_step or -1)]
         for name in ("validated", "validated_before"):
             held = getattr(self, name)
             if held and held.step > event.resumed_from_step:
@@ -168,7 +194,9 @@ class RunState:
 
     @property
     def state(self) -> str:
-        """new, running, paused, completed, stopped, failed, interrupted, or a signal's name."""
+        """new, running, paused, completed, stopped, failed, interrupted, replay, or a signal's name."""
+        if self.replay_speed:
+            return "replay"
         if self.is_live:
             return "paused" if self.is_paused else "running"
         if self.ended:
@@ -179,11 +207,21 @@ class RunState:
     def step(self) -> int:
         if self.train:
             return self.train.step
-        return self.started.resumed_from_step if self.started else 0
+        # A published curve has no training losses.
+        validated = self.series.validation.steps[-1] if self.series.validation.steps else 0
+        return max(validated, self.started.resumed_from_step if self.started else 0)
 
     @property
     def steps(self) -> int:
         return self._planned_steps or (self.started.steps if self.started else 0)
+
+    @property
+    def planned_tokens(self) -> int:
+        """About how many tokens the run will have been fed at its last step; 0 before the first."""
+        if not self.step or not self.steps:
+            return 0
+        tokens = self.series.tokens_now
+        return round(tokens / self.step * max(self.steps, self.step))
 
     @property
     def within_step(self) -> tuple[int, int] | None:
@@ -197,7 +235,7 @@ class RunState:
     @property
     def can_resume(self) -> bool:
         """Whether the run ended short of its last step."""
-        return not self.is_live and bool(self.started) and self.state != "completed"
+        return not self.is_live and bool(self.started) and self.state not in ("completed", "replay")
 
     def elapsed_s(self, now: float) -> float | None:
         """Seconds since this process began with the run, pauses included; None where unknown."""

@@ -58,6 +58,15 @@ def replay_run(
         show.take(event)
 
 
+@runs_app.command("published")
+def make_published(context: typer.Context, root: Root = None) -> None:
+    """Make a run of the published experiment's validation losses, to look at and to replay. It has no weights."""
+    from core.published import make_run
+
+    run = make_run(store_of(context, root))
+    print(f"{run.name} is made. Open it in the Runs tab, or: bbtui runs replay {run.name} --speed 1000")
+
+
 @runs_app.command("sizes")
 def show_sizes(context: typer.Context, as_json: AsJson = False, root: Root = None) -> None:
     """What every run takes on the disk, by part; prepared data, and which of it no run uses."""

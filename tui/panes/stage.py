@@ -9,20 +9,18 @@ from textual.widgets import Button
 from core.commands import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
 from core.config import PARENT_STAGE, check_stage_name, preset_names
 from core.errors import BbtuiError
-from tui import chart
-from tui.chart import View
 from tui.messages import DetachOwnRun, ResumeRun, StartQuickstart, StartStage, StopOwnRun
-from tui.panes.stage_view import StageView
+from tui.panes.stage_looks import LOOKS, StageLooks
 from tui.panes.stage_words import missing_words
 from tui.widgets.dialogs import error_dialog, stop_dialog
-from tui.widgets.run_lines import summary_of, view_words
+from tui.widgets.run_lines import summary_of
 from tui.widgets.settings_form import SettingsForm
 from tui.widgets.steer_panel import SteerPanel, said_of
 
 _PARENTS_OFFERED = 30
 
 
-class StagePane(StageView):
+class StagePane(StageLooks):
     """One stage: a run shown, and the keys that start and command one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,11 +38,9 @@ class StagePane(StageView):
         Binding("minus,left_square_bracket", "halve", "Halve rate", tooltip="Halve the rate at once."),
         Binding("c", "save", "Checkpoint", tooltip="Write a checkpoint now."),
         Binding("g", "sample", "Sample", tooltip="Let the model write a sample now."),
-        Binding("l", "log_axis", "Log axis", tooltip="Switch the loss axis between linear and logarithmic."),
-        Binding("z", "zoom", "Zoom", tooltip="Show all of the curve, its latest half, or its latest fifth."),
-        Binding("m", "smoothing", "Smoothing", tooltip="Smooth the training loss: not, somewhat, much."),
+        *LOOKS,
         Binding("y", "copy", "Copy", tooltip="Copy the sample, or the run's figures."),
-        Binding("escape", "chart", "Chart", show=False, tooltip="Go back from the settings to the chart."),
+        Binding("escape", "chart", "Chart", show=False, tooltip="Go back to the chart, or to the whole run."),
     ]
 
     # ------------------------------------------------------------ starting
@@ -55,6 +51,9 @@ class StagePane(StageView):
         await self.run_action(event.button.name or "copy")
 
     def action_start(self) -> None:
+        if self.replay:
+            self.notify("A run is being told again. w ends it; then Enter starts a new one.")
+            return
         if self.is_live:
             self.notify("A run of this stage is going on. Stop it first: s.")
             return
@@ -112,11 +111,16 @@ class StagePane(StageView):
         self._show_soon()
 
     def action_chart(self) -> None:
+        if self.body.current == "chart":
+            self.end_replay()
         self.show_chart()
 
     # ------------------------------------------------------------ commanding the run
 
     def _tell(self, command: Command, said: str) -> None:
+        if self.replay:
+            self.notify("This is a run told again: it cannot be changed. w ends it.")
+            return
         if self.state is None or not self.state.is_live:
             self.notify("Nothing is training here. Press Enter to start.")
             return
@@ -140,6 +144,9 @@ class StagePane(StageView):
         self._command(SampleNow())
 
     def action_halve(self) -> None:
+        if self.replay:
+            self._change_speed(-1)
+            return
         self._command(ScaleLearningRate(factor=0.5))
 
     def action_rate(self) -> None:
@@ -186,23 +193,6 @@ class StagePane(StageView):
             self._tell(Stop(save=answer == "save"), "Stopping.")
 
     # ------------------------------------------------------------ looking
-
-    def _look(self, view: View) -> None:
-        self.view = view
-        self.chart.look(view)
-        self.show_all()
-        self.notify(view_words(view).partition("y: ")[2].capitalize(), timeout=2)
-
-    def action_log_axis(self) -> None:
-        self._look(View(not self.view.is_log, self.view.zoom, self.view.smoothing))
-
-    def action_zoom(self) -> None:
-        self._look(View(self.view.is_log, chart.next_of(chart.ZOOMS, self.view.zoom), self.view.smoothing))
-
-    def action_smoothing(self) -> None:
-        self._look(
-            View(self.view.is_log, self.view.zoom, chart.next_of(chart.SMOOTHINGS, self.view.smoothing))
-        )
 
     def action_copy(self) -> None:
         sample = self.sample

@@ -1,5 +1,7 @@
 """What a stage's tab shows: one run, live or replayed, or what a new run would be."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from textual import on
@@ -13,16 +15,20 @@ from textual.widgets import ContentSwitcher, Static
 from core.config import STAGES, StageConfig, load_stage
 from core.errors import BbtuiError
 from core.runs import Run
+from core.series import Mark, effect_of
 from tui.chart import View
-from tui.messages import RunEvents, RunLiveness, RunRead, StageChanged
+from tui.messages import ReplayOver, RunEvents, RunLiveness, RunRead, StageChanged
 from tui.panes.stage_words import empty_words, hints_for, missing_words
 from tui.run_state import RunState
+from tui.shown import LOSS, Ghost, choices_of
+from tui.widgets.chart_notes import ChartNotes, answers_words, effect_words, ghosts_words
 from tui.widgets.control_bar import ControlBar
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.progress_strip import ProgressStrip, figures_line
 from tui.widgets.run_lines import FactsLine, LossLine, SampleBox, facts_of_config, facts_of_run
 from tui.widgets.settings_form import SettingsForm
 from tui.workers.follow import RunFollower
+from tui.workers.replay import Replay
 
 if TYPE_CHECKING:
     from tui.app import BbtuiApp
@@ -48,12 +54,19 @@ class StageView(Vertical, can_focus=True):
         self._follower: RunFollower | None = None
         self._is_reading = False
         """Whether what the shown run's log holds already has yet to come."""
+        self.replay: Replay | None = None
+        """Set while the shown run is told again."""
+        self.ghosts: Sequence[Ghost] = ()
+        """What is drawn behind the shown run."""
+        self.effect_asked: Mark | None = None
+        """The mark whose effect was asked for."""
         self._timer: Timer | None = None
 
         # Held here, since events still arrive while the app takes its widgets down.
         self.facts = FactsLine(id="facts")
         self.losses = LossLine(id="losses")
         self.body = ContentSwitcher(initial="chart", id="body")
+        self.notes = ChartNotes(id="notes")
         self.chart = LossChart(id="chart")
         self.progress = ProgressStrip(id="progress")
         self.figures = Static(id="figures", markup=False)
@@ -63,6 +76,7 @@ class StageView(Vertical, can_focus=True):
     def compose(self) -> ComposeResult:
         yield self.facts
         yield self.losses
+        yield self.notes
         with self.body:
             yield self.chart
             yield SettingsForm(self.stage, self._app.store.root, id="settings")
@@ -106,9 +120,18 @@ class StageView(Vertical, can_focus=True):
         self.show_chart()
         self.show_all()
 
+    def tell_again(self, run: Run, speed: float) -> None:
+        """Show this run, which is over, as it went, so many times as fast."""
+        self.leave_run()
+        self.state, self.is_own = RunState(run), False
+        self.replay = Replay(speed)
+        self._follower = RunFollower(run, self.post_message, replay=self.replay).start()
+        self.show_chart()
+        self.show_all()
+
     def leave_run(self) -> None:
         """Stop following the shown run."""
-        self._is_reading = False
+        self._is_reading, self.replay = False, None
         if self._follower:
             self._follower.leave()
             self._follower = None
@@ -144,6 +167,11 @@ class StageView(Vertical, can_focus=True):
         for found in message.found:
             state.take(found)
         self._take_up(had_started)
+
+    def on_replay_over(self, message: ReplayOver) -> None:
+        if self.state and message.source is self._follower:
+            self.replay = None
+            self.show_all()
 
     def _take_up(self, had_started: bool) -> None:
         """Show what the log has told."""
@@ -211,6 +239,9 @@ class StageView(Vertical, can_focus=True):
             return
         state, finished, domain = self.state, self._app.finished_stages, self._app.domain
         has_run = state is not None and state.started is not None
+        if state:
+            state.replay_speed = self.replay.speed if self.replay else 0.0
+            state.is_held = bool(self.replay and self.replay.is_held)
         is_form = self.body.current == "settings"
         planned = facts_of_config(self.config) if self.config else []
         self.facts.show(facts_of_run(state, self.is_own) if state and not is_form else planned)
@@ -221,7 +252,8 @@ class StageView(Vertical, can_focus=True):
         if self._is_reading:
             waiting = "Reading the run's log."
         empty = self.starting or waiting or empty_words(self.stage, finished, domain)
-        self.chart.show(state.series if state else None, empty)
+        self._show_chart(state, empty)
+        self.notes.show(self._notes(state) if has_run and not is_form else ())
         self.progress.show(state)
         figures = figures_line(state, self.size.width) if state else ""
         self.figures.update(Content(figures))
@@ -233,6 +265,36 @@ class StageView(Vertical, can_focus=True):
         self.figures.display = bool(figures) and not is_form
         self.sample.display = bool(state and state.sample) and not is_form
         self._show_buttons(has_run, missing)
+
+    def _show_chart(self, state: RunState | None, empty: str) -> None:
+        if state and self.view.shows not in choices_of(state.series):
+            # Another run need not have what was shown of the one before.
+            self.view = replace(self.view, shows=LOSS)
+        self.chart.view = self.view
+        self.chart.planned_tokens = state.planned_tokens if state else 0
+        self.chart.show_ghosts(self.ghosts)
+        self.chart.show(state.series if state else None, empty)
+
+    def _notes(self, state: RunState | None) -> list[str]:
+        """What stands between the losses and the chart, what was asked for first; one line where rows are few."""
+        if state is None:
+            return []
+        series, told, width = state.series, self.told_mark, self.size.width - 2
+        effect = effect_words(effect_of(series, told), width) if told else ""
+        answers = answers_words(series, self.view.shows)
+        behind = ghosts_words(self.ghosts, series, state.planned_tokens) if self.view.shows == LOSS else ""
+        lines = [answers, behind, effect] if self.view.shows != LOSS else [behind, effect, answers]
+        if self.effect_asked is not None:
+            lines.sort(key=lambda line: line != effect)
+        return [line for line in lines if line][: 3 if self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES else 1]
+
+    @property
+    def told_mark(self) -> Mark | None:
+        """The mark whose effect is told: the one asked for, or the newest change made by hand."""
+        marks = self.state.series.marks_by_hand if self.state else []
+        if self.effect_asked in marks:
+            return self.effect_asked
+        return next((mark for mark in reversed(marks) if mark.kind == "change"), None)
 
     def _show_buttons(self, has_run: bool, missing: str) -> None:
         state = self.state
@@ -262,6 +324,9 @@ class StageView(Vertical, can_focus=True):
         """Keys and words for the footer, the most useful first."""
         if self.body.current == "settings":
             return [("escape", "chart"), ("down", "next")]
+        if self.replay:
+            hold = "go on" if self.replay.is_held else "hold"
+            return [("w", "end"), ("space", hold), ("plus", "faster"), ("minus", "slower"), ("x", "series")]
         return [("s", "stop")] if self.starting else hints_for(self.state, self.is_live, self.is_own)
 
     def show_chart(self) -> None:

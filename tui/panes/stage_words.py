@@ -43,4 +43,4 @@ def hints_for(state: RunState | None, is_live: bool, is_own: bool) -> list[tuple
     if state is None or state.started is None:
         return [start, settings, ("Q", "quickstart")]
     resume = [("R", "resume")] if state.can_resume else []
-    return [start, *resume, settings, ("z", "zoom"), ("y", "copy")]
+    return [start, *resume, settings, ("x", "series"), ("o", "ghosts"), ("w", "watch")]

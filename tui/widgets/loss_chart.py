@@ -1,6 +1,7 @@
 """The chart of a run: loss against tokens seen, with marks, in the theme's colours."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
@@ -12,10 +13,12 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from core.series import RunSeries
-from tui import chart
+from tui import chart, shown
 from tui.chart import Paint, View
+from tui.shown import Ghost
 
 _REDRAWS_PER_S = 4
+_GHOST_SHARE = 0.5
 
 
 class LossChart(Widget):
@@ -26,6 +29,10 @@ class LossChart(Widget):
         self.view = View()
         self.empty_text = ""
         """What stands in place of curves where there are none."""
+        self.ghosts: Sequence[Ghost] = ()
+        """Other runs, drawn behind the shown one."""
+        self.planned_tokens = 0
+        """What the shown run will have seen at its end; 0 if unknown."""
         self._series: RunSeries | None = None
         self._plot: Any = None
         self._drawn: RenderResult | None = None
@@ -55,9 +62,15 @@ class LossChart(Widget):
             self._timer = self.set_timer(max(0.001, wait_s), self.redraw)
 
     def look(self, view: View) -> None:
-        """Change axis, zoom or smoothing."""
+        """Change series, axis, zoom or smoothing."""
         self.view = view
         self.redraw()
+
+    def show_ghosts(self, ghosts: Sequence[Ghost]) -> None:
+        """Draw these runs behind the shown one."""
+        if ghosts != self.ghosts:
+            self.ghosts = ghosts
+            self.redraw()
 
     def redraw(self) -> None:
         """Draw anew, if it can be seen; otherwise as soon as it can."""
@@ -90,7 +103,7 @@ class LossChart(Widget):
 
                 self._plot = Plot()
             paint = self.paint()
-            curves = chart.curves_of(self._series, self.view, paint)
+            curves = shown.curves_of(self._series, self.view, paint, self.ghosts, self.planned_tokens)
             if drawing := chart.draw(self._plot, curves, self._series.shown_marks, self.view, paint, size):
                 return Text.from_ansi(drawing, no_wrap=True)
         return self._empty(size)
@@ -110,7 +123,15 @@ class LossChart(Widget):
             train=self._theme_color("text-primary", "primary"),
             validation=self._theme_color("text-warning", "warning"),
             mark=self._theme_color("foreground"),
+            ghost=self._dim(self._theme_color("foreground")),
         )
+
+    def _dim(self, color: chart.Color) -> chart.Color:
+        """A colour half gone into the background, where the theme has colours of its own."""
+        background = self.background_colors[1]
+        if background.ansi is not None or isinstance(color, str):
+            return color
+        return background.blend(Color(*color), _GHOST_SHARE).rgb
 
     def _theme_color(self, *names: str) -> chart.Color:
         """The first of the theme's variables that is a colour of its own, else the terminal's own."""

@@ -46,7 +46,7 @@ def facts_of_run(state: RunState, is_own: bool) -> list[str]:
     if config and config.tokenizer:
         facts.append(_vocabulary(config))
     if started:
-        facts.append(f"{started.device.upper()} {started.precision}")
+        facts.append(f"{started.device.upper()} {started.precision}".strip())
     if config:
         facts.append(f"seed {config.seed}")
     return [clean_line(fact, 60) for fact in facts]
@@ -108,9 +108,12 @@ class LossLine(Widget):
 
 def _loss_parts(state: RunState, width: int) -> list[Content]:
     word = clean_line(state.state, 20)
+    glyph = state_glyph(word)
     if word.startswith("SIG"):
         word = f"stopped by {word}"
-    parts = [Content(f"{state_glyph(word)} {word}{_silence(state)}").stylize("bold")]
+    if state.replay_speed:
+        word = f"replay ×{state.replay_speed:g}{', held' if state.is_held else ''}"
+    parts = [Content(f"{glyph} {word}{_silence(state)}").stylize("bold")]
     if now := state.validated:
         before = state.validated_before
         change = f" {change_text(now.loss, before.loss)}" if before else ""
@@ -137,7 +140,7 @@ def _silence(state: RunState) -> str:
 
 def view_words(view: View) -> str:
     """How the chart is looked at: `x: tokens  y: loss, log, latest half, smoothed .6`."""
-    words = ["loss"]
+    words = [view.shows]
     if view.is_log:
         words.append("log")
     if view.zoom < 1:

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from core.config import STAGES
 from core.errors import BbtuiError
-from core.runs import Run, Runs
+from core.runs import PUBLISHED, Run, Runs
 from core.stage_queue import QueueFile
 from tui.messages import FoundRun, QueueFound, RunsFound
 
@@ -97,6 +97,8 @@ class RunFinder:
             newest: tuple[int, Run, str] | None = None
             has_finished = False
             for run in self._store.all(stage):
+                if run.id == PUBLISHED:
+                    continue
                 before = self._known.get(run.folder)
                 known = self._know(run)
                 got_on = not self._is_first and (before is None or before.mark != known.mark)

@@ -14,8 +14,9 @@ from core.event_log import Follower
 from core.events import RunStarted
 from core.log_columns import Columns, Logged
 from core.runs import Run
-from tui.messages import RunEvents, RunLiveness, RunRead
+from tui.messages import ReplayOver, RunEvents, RunLiveness, RunRead
 from tui.run_state import RunState
+from tui.workers.replay import Replay
 
 _READS_PER_S = 10
 _READS_BEFORE_YIELDING = 16
@@ -27,12 +28,20 @@ class RunFollower:
     Args:
         post: a thread-safe function that takes messages: `App.post_message`.
         is_own: this process trains the run, so that it counts as live until `finish` is called.
+        replay: tell what there is again in its own time, and nothing after it.
     """
 
-    def __init__(self, run: Run, post: Callable[[Message], object], is_own: bool = False) -> None:
+    def __init__(
+        self,
+        run: Run,
+        post: Callable[[Message], object],
+        is_own: bool = False,
+        replay: Replay | None = None,
+    ) -> None:
         self.run = run
         self._post = post
         self._is_own = is_own
+        self.replay = replay
         self._left = threading.Event()
         self._process_id = 0
         self._thread = threading.Thread(target=self._follow, name=f"follow {run.id}", daemon=True)
@@ -55,6 +64,9 @@ class RunFollower:
 
     def _follow(self) -> None:
         follower = Follower(self.run.events_file)
+        if self.replay:
+            self._tell_again(follower, self.replay)
+            return
         is_live = self._is_own or self.run.is_held()
         self._read_history(follower)
         turn = 0
@@ -79,6 +91,19 @@ class RunFollower:
         _load_what_draws()
         if not self._left.is_set():
             self._post(RunRead(state, self))
+
+    def _tell_again(self, follower: Follower, replay: Replay) -> None:
+        state = RunState(self.run)
+        state.is_known = True
+        self._post(RunRead(state, self))
+        for portion, wait_s in replay.portions(self._found(follower)):
+            if self._left.is_set():
+                return
+            self._post(RunEvents(self.run, portion, self))
+            self._left.wait(wait_s)
+            while replay.is_held and not self._left.is_set():
+                self._left.wait(1 / _READS_PER_S)
+        self._post(ReplayOver(self))
 
     def _read(self, follower: Follower) -> None:
         found = list(self._found(follower))
