@@ -60,8 +60,7 @@ def load_voice(run: Run, at: str = "last") -> Voice:
     if config.model is None:
         raise UsageError(f"{run.name}: its configuration names no model.", "Start this stage again.")
     # Compared without memory first: the configuration is a text file, and its sizes may be anything.
-    with torch.device("meta"):
-        checkpoint.check_fits(weights, build(config.model, tokenizer.padded_size), tokenizer)
+    checkpoint.check_fits(weights, build(config.model, tokenizer.padded_size, device="meta"), tokenizer)
     model = build(config.model, tokenizer.padded_size)
     model.load_state_dict(weights.tensors)
     model.to(device.choose(config.device).device).eval()

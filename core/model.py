@@ -355,6 +355,11 @@ def _one_before(x: Tensor, cache: KVCache | None) -> Tensor:
     return torch.cat((before, x[:, :-1]), dim=1)
 
 
-def build(config: ModelConfig, vocabulary: int) -> Transformer:
-    """The model of the architecture that the configuration names, its weights not yet set."""
-    return (ModernGPT if config.architecture == "modern" else GPT)(config, vocabulary)
+def build(config: ModelConfig, vocabulary: int, device: str = "cpu") -> Transformer:
+    """The model of the architecture that the configuration names, its weights not yet set; without memory on `meta`.
+
+    No random number is drawn: all threads share them, and dropout in a training that goes on counts on its own.
+    """
+    with torch.device("meta"):
+        model = (ModernGPT if config.architecture == "modern" else GPT)(config, vocabulary)
+    return model if device == "meta" else model.to_empty(device=device)

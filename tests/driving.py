@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import string
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from core.commands import Command
@@ -23,6 +26,10 @@ async def until(pilot: Pilot[None], holds: Callable[[], object], seconds: float 
             await pilot.pause(0.01)
 
 
+_CHARACTERS = {character: _character_to_key(character) for character in string.printable[:95]}
+_TYPED = {name: character for character, name in _CHARACTERS.items()}
+
+
 @asynccontextmanager
 async def opened(
     root: Path, preset: str = "quickstart", size: tuple[int, int] = (80, 24)
@@ -34,6 +41,19 @@ async def opened(
         expected = {stage for stage in STAGES if app.store.all(stage)}
         await until(pilot, lambda: all(shown(app, stage) for stage in expected))
         yield app, pilot
+
+
+def key_event(key: str) -> events.Key:
+    """What the terminal's driver makes of a key, by Textual's name or as the character that it types."""
+    name = _CHARACTERS.get(key, key)
+    return events.Key(name, key if name != key or len(key) == 1 else _TYPED.get(key))
+
+
+async def strike(app: BbtuiApp, pilot: Pilot[None], *keys: str) -> None:
+    """Press keys while a run trains: `pilot.press` waits for an idle processor, which there is none then."""
+    for key in keys:
+        app.post_message(key_event(key))
+        await pilot.pause(0)
 
 
 def shown(app: BbtuiApp, stage: str) -> bool:

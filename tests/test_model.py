@@ -260,3 +260,15 @@ def test_counted_parameters_are_the_models() -> None:
         config = sizes(architecture)
         assert count_parameters(config, 512) == build(config, 512).num_parameters()
     assert count_parameters(ModelConfig(), 50304) == 124_475_904
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_making_a_model_draws_no_random_number(architecture: str) -> None:
+    """A chat that opens a model in another thread must not change the dropout of the run that trains meanwhile."""
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    model = build(sizes(architecture), 512)
+    assert torch.rand(1) == expected
+    model.initialise(7)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
