@@ -39,7 +39,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Placement:
         # Matrix products of what stays in float32 may use the tensor cores' TF32.
         torch.set_float32_matmul_precision("high")
     if precision == "auto":
-        precision = "bfloat16" if _gains_from_bfloat16(name) else "float32"
+        precision = "bfloat16" if gains_from_bfloat16(name) else "float32"
     return Placement(torch.device(name), precision)
 
 
@@ -48,7 +48,8 @@ def of(config: StageConfig) -> Placement:
     return choose(config.device, config.precision)
 
 
-def _gains_from_bfloat16(name: str) -> bool:
+def gains_from_bfloat16(name: str) -> bool:
+    """Whether a device of that kind computes bfloat16 faster than float32."""
     if name == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without instructions for it (AMX, or AVX-512 BF16), a CPU converts back and forth and ends slower.

@@ -1,10 +1,19 @@
 """What stands between a wish (`this stage of that preset`) and a run folder that `train` can work on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from core.config import DEFAULT_PRESET, PARENT_STAGE, ModelConfig, StageConfig, check_stage_name, load_stage
+from core.config import (
+    DEFAULT_PRESET,
+    PARENT_STAGE,
+    ModelConfig,
+    StageConfig,
+    TokenizerConfig,
+    check_stage_name,
+    load_stage,
+)
 from core.errors import MissingError, UsageError
 from core.runs import Run, Runs
 from core.stage_queue import QueueFile, QueueTask
@@ -26,6 +35,25 @@ def start(
         from_run: reference of the parent; by default the newest finished run of the stage before, same preset.
     Raises: ConfigError, UsageError; MissingError where there is no parent.
     """
+    config = resolved(store, preset, stage, from_run, overrides, _verified_step)
+    _check_memory(config)
+    return store.create(config)
+
+
+def resolved(
+    store: Runs,
+    preset: str,
+    stage: str,
+    from_run: str | None,
+    overrides: list[str] | None,
+    step_of: Callable[[Run, str], int],
+) -> StageConfig:
+    """The configuration of a new run: sizes and vocabulary inherited, parent named.
+
+    Args:
+        step_of: the step of a run's checkpoint `last`, `best` or of a number; it says how much is checked.
+    Raises: as `start`.
+    """
     config = load_stage(preset, stage, store.root, overrides)
     before = PARENT_STAGE[check_stage_name(stage)]
     if before is None:
@@ -34,10 +62,9 @@ def start(
                 f"{stage} starts from random weights; it takes no parent.",
                 "Leave --from out, or resume a run with --resume.",
             )
-    else:
-        config = _inherit(config, *_parent_of(store, preset, before, from_run))
-    _check_memory(config)
-    return store.create(config)
+        return config
+    run, at = _parent_of(store, preset, before, from_run)
+    return _inherit(config, run, step_of(run, at))
 
 
 def resume(store: Runs, reference: str, stage: str | None = None) -> Run:
@@ -106,20 +133,28 @@ def count_parameters(model: ModelConfig, padded_vocabulary: int) -> int:
     return padded_vocabulary * c + model.context * c + model.layers * block + 2 * c
 
 
-def _parent_of(store: Runs, preset: str, before: str, from_run: str | None) -> tuple[Run, int]:
+def padded_vocabulary(tokenizer: TokenizerConfig) -> int:
+    """Rows of the embedding that the vocabulary takes, as `Tokenizer.padded_size` has them."""
+    return 50304 if tokenizer.kind == "gpt2" else -(-tokenizer.vocabulary // 64) * 64
+
+
+def _parent_of(store: Runs, preset: str, before: str, from_run: str | None) -> tuple[Run, str]:
     if from_run:
-        run, at = store.find(from_run)
-    else:
-        run, at = store.newest(before, preset=preset), "last"
-        if run is None:
-            raise MissingError(
-                f"No finished {before} run of preset {preset} to start from.",
-                f"Train it first: bbtui train {before} --preset {preset}; or name a run with --from.",
-            )
+        return store.find(from_run)
+    run = store.newest(before, preset=preset)
+    if run is None:
+        raise MissingError(
+            f"No finished {before} run of preset {preset} to start from.",
+            f"Train it first: bbtui train {before} --preset {preset}; or name a run with --from.",
+        )
+    return run, "last"
+
+
+def _verified_step(run: Run, at: str) -> int:
     # Imported here: whoever only lists runs does not wait for torch.
     from core.checkpoint import load_at
 
-    return run, load_at(run, at).state.step
+    return load_at(run, at).state.step
 
 
 def _inherit(config: StageConfig, parent: Run, step: int) -> StageConfig:
@@ -150,8 +185,7 @@ def _inherit(config: StageConfig, parent: Run, step: int) -> StageConfig:
 def _check_memory(config: StageConfig) -> None:
     if config.model is None or config.tokenizer is None:
         return
-    vocabulary = 50304 if config.tokenizer.kind == "gpt2" else config.tokenizer.vocabulary
-    parameters = count_parameters(config.model, vocabulary)
+    parameters = count_parameters(config.model, padded_vocabulary(config.tokenizer))
     needed, there = parameters * _BYTES_PER_PARAMETER, psutil.virtual_memory().total
     if config.device in ("auto", "cpu") and needed > there:
         raise UsageError(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from core import checkpoint, device
@@ -19,7 +20,7 @@ from core.evals.items import QuestionSet, sets_to_ask
 from core.events import CheckpointSaved, CheckpointSetAside, DataPrepared, Event, RunStarted
 from core.interventions import Interventions
 from core.launch import parent_folder
-from core.model import build
+from core.model import Transformer, build
 from core.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from core.runs import Run, Runs, data_folder
 from core.tokenizer import Tokenizer
@@ -149,13 +150,8 @@ class Workbench:
         )
 
     def loss_sum(self, batch: Batch) -> Tensor:
-        """Summed nats of a batch's supervised tokens, as `Transformer.loss_sum`, on the device."""
-        positions = None
-        if batch.supervised < batch.targets.numel():
-            positions = (batch.targets.flatten() >= 0).nonzero().squeeze(1).to(self.placement.device)
-        inputs = batch.inputs.to(self.placement.device, non_blocking=True)
-        targets = batch.targets.to(self.placement.device, non_blocking=True)
-        return self.model.loss_sum(inputs, targets, positions)
+        """Summed nats of a batch's supervised tokens."""
+        return loss_sum(self.model, batch, self.placement.device)
 
     def save(self) -> Event:
         """Write the checkpoint of the present step and prune older ones. Raises: RetryLaterError."""
@@ -177,3 +173,13 @@ class Workbench:
             is_best=is_best,
             best_by=best_by,
         )
+
+
+def loss_sum(model: Transformer, batch: Batch, device: torch.device) -> Tensor:
+    """Summed nats of a batch's supervised tokens, as `Transformer.loss_sum`, on the model's device."""
+    positions = None
+    if batch.supervised < batch.targets.numel():
+        positions = (batch.targets.flatten() >= 0).nonzero().squeeze(1).to(device)
+    inputs = batch.inputs.to(device, non_blocking=True)
+    targets = batch.targets.to(device, non_blocking=True)
+    return model.loss_sum(inputs, targets, positions)

@@ -294,10 +294,10 @@ async def test_the_preset_can_be_changed(tmp_path: Path) -> None:
 
 
 async def test_enter_trains_the_first_stage(tmp_path: Path) -> None:
-    """One key starts a real run; its curve is drawn and it ends as completed."""
+    """Enter, and again on the plan, starts a real run; its curve is drawn and it ends as completed."""
     async with opened(tmp_path, "smoke") as (app, pilot):
         pane = app.stage_pane("pretrain")
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         await until(pilot, lambda: pane.word == "completed" and not app.trainer.is_busy, 90)
         assert pane.state is not None and pane.state.step == pane.state.steps > 0
         await until(pilot, lambda: "✓ completed" in drawn(app))

@@ -200,7 +200,7 @@ def test_the_fingerprint_is_pure_and_covers_all_that_the_result_depends_on(tmp_p
     config = stage(path, "finetune")
 
     def name(config: StageConfig, tokenizer: Tokenizer = TOKENIZER, context: int = 8) -> str:
-        return preparing.fingerprint(preparing._made_from(config, tokenizer, context))
+        return preparing.fingerprint(preparing._made_from(config, tokenizer.fingerprint, context))
 
     class OtherTokenizer(ByteTokenizer):
         fingerprint = "others"

@@ -32,8 +32,11 @@ from tui.queue_keeper import QueueKeeper
 from tui.trainer import DETACHED, Trainer
 from tui.widgets.dialogs import Answer, error_dialog
 from tui.widgets.settings_form import SettingsForm
+from tui.workers.detached_start import DetachedBegun, DetachedFailed, DetachedStart
 from tui.workers.find_runs import RunFinder
 from tui.workers.training import StageRequest
+
+_SECONDS_TO_DETACH = 15.0
 
 
 class BbtuiApp(LeavableFrame):
@@ -64,6 +67,8 @@ class BbtuiApp(LeavableFrame):
         self._finder = RunFinder(self.store, self.post_message, lambda: self.preset, self.alerts.watch.watch)
         self._elsewhere: list[subprocess.Popen[bytes]] = []
         """Detached from here. Held, so that each is reaped when it ends before the app does."""
+        self._detached_starts: dict[str, DetachedStart] = {}
+        """By their stages: runs that are about to begin in processes of their own."""
 
     def all_mounted(self) -> None:
         self.alerts.watch.start()
@@ -72,6 +77,8 @@ class BbtuiApp(LeavableFrame):
     def on_unmount(self) -> None:
         self._finder.leave()
         self.alerts.watch.leave()
+        for start in self._detached_starts.values():
+            start.leave(_SECONDS_TO_DETACH)
 
     # ------------------------------------------------------------ runs under the root
 
@@ -142,7 +149,11 @@ class BbtuiApp(LeavableFrame):
 
     @on(StartStage)
     def _start_stage(self, message: StartStage) -> None:
-        self.begin(StageRequest(message.stage, message.preset, message.from_run, tuple(message.overrides)))
+        request = StageRequest(message.stage, message.preset, message.from_run, tuple(message.overrides))
+        if message.detached:
+            self._begin_detached(request)
+        else:
+            self.begin(request)
 
     @on(ResumeRun)
     def _resume_run(self, message: ResumeRun) -> None:
@@ -156,6 +167,34 @@ class BbtuiApp(LeavableFrame):
         self._show_starting(request.stage, request.resume)
         return True
 
+    def _begin_detached(self, request: StageRequest) -> None:
+        if self._is_trained_elsewhere(request.stage):
+            return
+        folder, command = data_folder(self.store.root), self.alerts.settings.command
+        start = DetachedStart(self.store, request, self.post_message, folder, command)
+        self._detached_starts[request.stage] = start.start()
+        self._show_starting(request.stage, None)
+
+    @on(DetachedBegun)
+    def _detached_begun(self, message: DetachedBegun) -> None:
+        self._elsewhere.append(message.process)
+        self._detached_starts.pop(message.run.stage, None)
+        if not self.stands:
+            return
+        pane = self.stage_pane(message.run.stage)
+        pane.starting = ""
+        pane.show_run(message.run)
+        self.notify(f"{message.run.short_name} is trained by a process of its own. You can leave the app.")
+
+    @on(DetachedFailed)
+    def _detached_failed(self, message: DetachedFailed) -> None:
+        self._detached_starts.pop(message.stage, None)
+        if not self.stands:
+            return
+        self.stage_pane(message.stage).own_run_ended()
+        self._finder.look_now()
+        self.push_screen(error_dialog(message.what, message.fix, message.log, "That could not be started"))
+
     def is_refused(self, stage: str) -> bool:
         """Whether nothing can be begun at this stage now; if so, it is said why."""
         if self.trainer.is_busy:
@@ -164,10 +203,13 @@ class BbtuiApp(LeavableFrame):
                 f"{busy} is being trained. One run at a time: stop it first, or wait.", severity="warning"
             )
             return True
-        if self.stage_pane(stage).is_live:
-            self.notify("Another process is training this stage. Stop it first: s.", severity="warning")
-            return True
-        return False
+        return self._is_trained_elsewhere(stage)
+
+    def _is_trained_elsewhere(self, stage: str) -> bool:
+        if not self.stage_pane(stage).is_live:
+            return False
+        self.notify("Another process is training this stage. Stop it first: s.", severity="warning")
+        return True
 
     def _show_starting(self, stage: str, resume: Run | None) -> None:
         pane = self.stage_pane(stage)
@@ -184,7 +226,10 @@ class BbtuiApp(LeavableFrame):
 
     @on(StopOwnRun)
     def _stop_own_run(self, message: StopOwnRun) -> None:
-        self.trainer.stop(message.save)
+        if start := self._detached_starts.get(message.stage):
+            start.stop(message.save)
+        else:
+            self.trainer.stop(message.save)
         self.notify(
             "Stopping: a checkpoint is written first." if message.save else "Stopping without saving."
         )

@@ -10,7 +10,7 @@ import typer
 from core.config import DEFAULT_PRESET, STAGES
 from core.errors import BbtuiError, RetryLaterError, UsageError
 from core.runs import find_root
-from tui.commands import configs, models, queues, runs, training
+from tui.commands import configs, models, plans, queues, runs, training
 from tui.commands.options import Root
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(training.quickstart)
+app.command()(plans.plan)
 app.command()(training.train)
 app.command("eval")(models.evaluate)
 app.command()(models.chat)

@@ -39,6 +39,21 @@ def duration_text(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
+def span_text(seconds: float) -> str:
+    """A span of time that is only known about: 20 s, 4 min, 3 h 20, 2 d 5 h."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest:02}" if rest else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h"
+
+
 def bytes_text(size_bytes: float) -> str:
     """A size: 41 kB, 820 MB, 1.1 GB, 79 GB."""
     for size, unit in ((1e12, "TB"), (1e9, "GB")):

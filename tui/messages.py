@@ -33,22 +33,26 @@ class ResumeRun(Message):
 
 
 class StartStage(Message):
-    """Someone wants a new run of a stage."""
+    """Someone wants a new run of a stage; `detached` in a process of its own."""
 
-    def __init__(self, stage: str, preset: str, from_run: str | None, overrides: Sequence[str]) -> None:
+    def __init__(
+        self, stage: str, preset: str, from_run: str | None, overrides: Sequence[str], detached: bool = False
+    ) -> None:
         super().__init__()
         self.stage = stage
         self.preset = preset
         self.from_run = from_run
         self.overrides = list(overrides)
+        self.detached = detached
 
 
 class StopOwnRun(Message):
-    """Someone wants the run that this app trains to end."""
+    """Someone wants the run that this app trains, or is about to start, to end."""
 
-    def __init__(self, save: bool) -> None:
+    def __init__(self, save: bool, stage: str = "") -> None:
         super().__init__()
         self.save = save
+        self.stage = stage
 
 
 class DetachOwnRun(Message):

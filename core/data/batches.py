@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.config import StageConfig
-from core.data.shards import PairSet, PairSets, TokenShards
+from core.data.shards import PairSet, PairSets, TokenShards, validation_windows_in, windows_in
 from core.errors import ConfigError, DataError
 
 Item = TypeVar("Item")
@@ -95,13 +95,11 @@ class WindowBatches:
                 "Give more text, or train a model with a shorter context.",
             )
         self._shards, self._context, self._rows_per_step, self._seed = shards, context, rows_per_step, seed
-        # So many windows fit whatever the epoch's offset is; two windows of text leave it little choice.
-        self.windows = max(1, (tokens - context) // context)
+        self.windows = windows_in(tokens, context)
         self._offsets = min(context, tokens - self.windows * context)
         self._order = _EpochOrder(seed, self.windows)
-        # A short validation text is one shorter window, rather than none.
         self._validation_context = min(context, validation_tokens - 1)
-        self._validation_windows = (validation_tokens - 1) // self._validation_context
+        self._validation_windows = validation_windows_in(validation_tokens, context)
 
     @property
     def steps_per_epoch(self) -> float:

@@ -42,8 +42,8 @@ def prepare(
     Yields: progress, at most five times a second.
     Raises: DataError for data that is too little or cannot be used; RetryLaterError if network or disk fail.
     """
-    made_from = _made_from(config, tokenizer, context)
-    target = folder / f"{config.data.source}-{fingerprint(made_from)}"
+    made_from = _made_from(config, tokenizer.fingerprint, context)
+    target = _target(config, made_from, folder)
     try:
         if not target.is_dir():
             yield from _make(config, tokenizer, context, target, made_from, should_stop)
@@ -63,6 +63,11 @@ def prepare(
     return prepared
 
 
+def prepared_folder(config: StageConfig, tokenizer_fingerprint: str, context: int, folder: Path) -> Path:
+    """Where `prepare` makes the stage's data, or has made it. Raises: DataError for files that are not there."""
+    return _target(config, _made_from(config, tokenizer_fingerprint, context), folder)
+
+
 def fingerprint(made_from: dict[str, Any]) -> str:
     """12 hex digits of everything that a prepared folder depends on."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
@@ -80,10 +85,14 @@ def is_validation(index: int, share: Fraction) -> bool:
 # ---------------------------------------------------------------- making a folder
 
 
-def _made_from(config: StageConfig, tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+def _target(config: StageConfig, made_from: dict[str, Any], folder: Path) -> Path:
+    return folder / f"{config.data.source}-{fingerprint(made_from)}"
+
+
+def _made_from(config: StageConfig, tokenizer_fingerprint: str, context: int) -> dict[str, Any]:
     made_from: dict[str, Any] = {
         "format": FORMAT,
-        "tokenizer": tokenizer.fingerprint,
+        "tokenizer": tokenizer_fingerprint,
         "validation_share": config.data.validation_share,
         **identity(config.data, config.stage),
     }

@@ -24,6 +24,17 @@ _PAIR_COLUMNS = {
 }
 
 
+def windows_in(tokens: int, context: int) -> int:
+    """Training windows that a text of so many tokens gives, whatever the epoch's offset is."""
+    # Two windows of text leave the offset little choice.
+    return max(1, (tokens - context) // context)
+
+
+def validation_windows_in(tokens: int, context: int) -> int:
+    """Windows that a validation text gives: a short one is one shorter window, rather than none."""
+    return (tokens - 1) // min(context, tokens - 1) if tokens > 1 else 0
+
+
 # ---------------------------------------------------------------- writing
 
 

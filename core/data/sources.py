@@ -57,10 +57,7 @@ def identity(config: DataConfig, stage: str) -> dict[str, Any]:
         hub = HUB_SOURCES[config.source]
         return {"source": config.source, "config": hub.config, "revision": hub.revision}
     path = Path(config.path)
-    if config.source == "files":
-        files = find_files(path, _PAIR_ENDINGS if _is_of_pairs(stage) else _DOCUMENT_ENDINGS)
-    else:
-        files = local_files(config.path)
+    files = own_files(config, stage) if config.source == "files" else local_files(config.path)
     rows = []
     for file in files:
         with opened(file):
@@ -68,6 +65,11 @@ def identity(config: DataConfig, stage: str) -> dict[str, Any]:
         name = file.name if file == path else file.relative_to(path).as_posix()
         rows.append([name, status.st_size, status.st_mtime_ns])
     return {"source": config.source, "path": str(path), "files": rows}
+
+
+def own_files(config: DataConfig, stage: str) -> list[Path]:
+    """The files under `data.path` that a stage reads. Raises: DataError where there is none."""
+    return find_files(Path(config.path), _PAIR_ENDINGS if _is_of_pairs(stage) else _DOCUMENT_ENDINGS)
 
 
 def _is_of_pairs(stage: str) -> bool:

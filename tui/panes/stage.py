@@ -1,5 +1,6 @@
 """A stage's tab: its settings, its run as a curve with figures, the keys that command it. Used four times."""
 
+from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -7,15 +8,17 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Button
 
 from core.commands import Command, Pause, Resume, SampleNow, SaveNow, ScaleLearningRate, Stop
-from core.config import PARENT_STAGE, check_stage_name, preset_names
+from core.config import PARENT_STAGE, check_stage_name, preset_names, stage_title
 from core.errors import BbtuiError
 from tui.messages import DetachOwnRun, ResumeRun, StartQuickstart, StartStage, StopOwnRun
 from tui.panes.stage_looks import LOOKS, StageLooks
 from tui.panes.stage_words import missing_words
 from tui.widgets.dialogs import error_dialog, stop_dialog
+from tui.widgets.plan_screen import CANCEL, DETACHED, START, PlanScreen
 from tui.widgets.run_lines import summary_of
 from tui.widgets.settings_form import SettingsForm
 from tui.widgets.steer_panel import SteerPanel, said_of
+from tui.workers.planning import Planner, PlanRequest
 
 _PARENTS_OFFERED = 30
 
@@ -25,6 +28,7 @@ class StagePane(StageLooks):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start", tooltip="Start a new run of this stage with these settings."),
+        Binding("i", "plan", "Plan", tooltip="Say what a new run would take: time, memory, disk, epochs."),
         Binding("R", "resume", "Resume", tooltip="Go on with the shown run from its last checkpoint."),
         Binding("S", "settings", "Settings", tooltip="Show the settings of a new run, or the chart again."),
         Binding("p", "pause", "Pause or go on", tooltip="Pause the run after this step, or let it go on."),
@@ -56,7 +60,20 @@ class StagePane(StageLooks):
             return
         if self.is_live:
             self.notify("A run of this stage is going on. Stop it first: s.")
-            return
+        elif self._app.trainer.is_busy:
+            busy = stage_title(self._app.trainer.stage, self._app.domain)
+            notice = f"{busy} is being trained in this app: start this one detached, or wait."
+            self._plan((CANCEL, DETACHED), notice)
+        else:
+            self._plan((START, DETACHED, CANCEL))
+
+    def action_plan(self) -> None:
+        if self.is_live or self.replay:
+            self._plan((CANCEL,))
+        else:
+            self._plan((CANCEL, DETACHED) if self._app.trainer.is_busy else (CANCEL, START, DETACHED))
+
+    def _plan(self, answers: tuple[str, ...], notice: str = "") -> None:
         form = self.query_one(SettingsForm)
         if form.problems:
             self.app.push_screen(
@@ -68,7 +85,22 @@ class StagePane(StageLooks):
         if missing and not chosen:
             self.notify(missing, severity="warning")
             return
-        self.post_message(StartStage(self.stage, self._app.preset, chosen or None, form.overrides))
+        request = PlanRequest(self.stage, self._app.preset, chosen or None, tuple(form.overrides))
+        title = f"{stage_title(self.stage, self._app.domain)}: a new run"
+        planner = partial(Planner, self._app.store, request)
+        self.app.push_screen(PlanScreen(title, planner, answers, notice), partial(self._answered, request))
+
+    def _answered(self, request: PlanRequest, answer: str | None) -> None:
+        if answer in (START, DETACHED):
+            self.post_message(
+                StartStage(
+                    request.stage,
+                    request.preset,
+                    request.from_run,
+                    request.overrides,
+                    detached=answer == DETACHED,
+                )
+            )
 
     def action_resume(self) -> None:
         if self.is_live or self.state is None or not self.state.can_resume:
@@ -188,7 +220,7 @@ class StagePane(StageLooks):
         if answer not in ("save", "discard"):
             return
         if self.is_own or self.starting:
-            self.post_message(StopOwnRun(save=answer == "save"))
+            self.post_message(StopOwnRun(answer == "save", self.stage))
         else:
             self._tell(Stop(save=answer == "save"), "Stopping.")
 
