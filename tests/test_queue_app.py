@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from core.errors import RetryLaterError
 from core.events import Event, RunEnded, RunStarted, TrainMeasured
 from core.launch import begin
 from core.runs import Run, Runs
-from core.stage_queue import QueueFile, new_queue
+from core.stage_queue import QueueFile, QueueTask, new_queue
 from core.train import train
 from driving import a_run, drawn, ended, opened, started, until
 from tui.app import BbtuiApp
+from tui.detached import work_off_detached
 from tui.queue_keeper import QueueKeeper
 from tui.widgets.dialogs import ChoiceDialog
 from tui.widgets.queue_screen import QueueScreen
@@ -40,6 +42,11 @@ def stopped_queue(root: Path) -> tuple[QueueFile, Run]:
         if isinstance(event, TrainMeasured) and event.step == 3:
             run.tell(Stop())
     return queue, run
+
+
+def noted(app: BbtuiApp, words: str) -> bool:
+    """Whether a notice said so; others may have come since."""
+    return any(words in notice for notice in app.notices)
 
 
 async def known(app: BbtuiApp, pilot: Pilot[None]) -> QueueKeeper:
@@ -79,11 +86,10 @@ async def test_a_queue_stops_after_a_stage_and_a_new_app_goes_on(tmp_path: Path)
         await paused(app, pilot, 6)
         await pilot.press("p")
         await until(pilot, lambda: not app.trainer.is_busy, 60)
-        await until(pilot, lambda: "Stopped after Pretrain, as asked. Q goes on." in app.notices[-1])
+        await until(pilot, lambda: noted(app, "Stopped after Pretrain, as asked. Q goes on."))
     assert [run.stage for run in store.all()] == ["pretrain"]
     async with opened(tmp_path, "smoke") as (app, pilot):
-        await until(pilot, lambda: app.notices)
-        assert "The queue waits before Finetune. Q goes on." in app.notices[-1]
+        await until(pilot, lambda: noted(app, "The queue waits before Finetune. Q goes on."))
         assert "┤" not in app.stage_pane("pretrain").controls.rail.render().plain
         await pilot.press("Q")
         await pilot.pause()
@@ -94,7 +100,7 @@ async def test_a_queue_stops_after_a_stage_and_a_new_app_goes_on(tmp_path: Path)
         assert app.pane is app.stage_pane("finetune") and len(store.all()) == 2
         await pilot.press("s", "enter")
         await until(pilot, lambda: not app.trainer.is_busy)
-        await until(pilot, lambda: "The queue waits; Q goes on." in app.notices[-1])
+        await until(pilot, lambda: noted(app, "The queue waits; Q goes on."))
 
 
 @pytest.mark.usefixtures("pauses")
@@ -108,16 +114,40 @@ async def test_the_whole_queue_is_detached(tmp_path: Path, trained_root: Path) -
         await paused(app, pilot)
         await pilot.press("d")
         await until(pilot, lambda: app.queue.is_elsewhere and not app.trainer.is_busy, 30)
-        assert "The queue goes on in a process of its own" in app.notices[-1]
-        await pilot.press("Q")
-        assert "Another process works off the queue" in app.notices[-1]
+        assert noted(app, "The queue goes on in a process of its own")
         await until(pilot, lambda: not app.queue.is_elsewhere, 120)
         assert app.queue.standing and app.queue.standing.is_done
-        await until(pilot, lambda: any("Both models are ready" in notice for notice in app.notices))
+        await until(pilot, lambda: noted(app, "Both models are ready"))
     first, *later = queue.store.all()
     assert processes(first)[0] == os.getpid() and len(processes(first)) == 2
     assert [processes(run) for run in later] == [[processes(first)[1]]] * 3
     assert [losses(run) for run in (first, *later)] == [losses(run) for run in Runs(trained_root).all()]
+
+
+async def test_a_queue_is_detached_before_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever presses Q and d at once need not wait for the first step; the other process trains from it on."""
+
+    def hand_over(given: QueueFile, on_event: str) -> "subprocess.Popen[bytes]":
+        given.stop_after("pretrain")
+        return work_off_detached(given, on_event)
+
+    is_pressed = threading.Event()
+
+    def begin_late(given: QueueFile, task: QueueTask) -> Run:
+        assert is_pressed.wait(60)
+        return begin(given, task)
+
+    monkeypatch.setattr("tui.queue_keeper.work_off_detached", hand_over)
+    monkeypatch.setattr("core.launch.begin", begin_late)
+    async with opened(tmp_path, "smoke") as (app, pilot):
+        await until(pilot, lambda: app.queue._is_known)
+        await pilot.press("Q", "d")
+        is_pressed.set()
+        await until(pilot, lambda: noted(app, "The queue waits before Finetune"), 60)
+        (run,) = app.store.all()
+    assert run.summary().state == "completed" and os.getpid() not in processes(run)
 
 
 @pytest.mark.usefixtures("pauses")
@@ -165,7 +195,7 @@ async def test_a_failed_stage_is_resumed_with_the_rest_of_the_queue(tmp_path: Pa
         (run.folder / "tokenizer.json").write_bytes(vocabulary)
         queue.stop_after("finetune")
         await pilot.press("enter")
-        await until(pilot, lambda: "Stopped after Finetune" in app.notices[-1], 60)
+        await until(pilot, lambda: noted(app, "Stopped after Finetune"), 60)
         assert app.pane is app.stage_pane("finetune")
     assert [found.stage for found in queue.store.all()] == list(STAGES[:2])
 
@@ -188,7 +218,8 @@ async def test_the_view_follows_a_queue_that_another_process_works_off(tmp_path:
             with second.held():
                 app.look_now()
                 await until(pilot, lambda: app.pane is app.stage_pane("finetune"))
-                await pilot.press("U")
+                await pilot.press("Q", "U")
+                assert noted(app, "Another process works off the queue")
                 await until(pilot, lambda: isinstance(app.screen, QueueScreen) and "worked off" in drawn(app))
                 assert "Go on" not in drawn(app) and "Clear" not in drawn(app)
                 await pilot.press("A")
@@ -198,7 +229,7 @@ async def test_the_view_follows_a_queue_that_another_process_works_off(tmp_path:
                 await pilot.press("escape")
             second.append(ended("stopped"))
         app.look_now()
-        await until(pilot, lambda: "The queue stopped at Finetune, step 40. Q goes on." in app.notices[-1])
+        await until(pilot, lambda: noted(app, "The queue stopped at Finetune, step 40. Q goes on."))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 20), (40, 12)])

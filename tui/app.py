@@ -239,7 +239,7 @@ class BbtuiApp(LeavableFrame):
         if self.trainer.detach():
             self.notify("Detaching: a checkpoint is written first.")
         else:
-            self.notify("It has not begun yet; detach it in a moment.")
+            self.notify("It is ending already.")
 
     def _go_on_elsewhere(self, run: Run, is_queue: bool) -> None:
         try:
@@ -292,7 +292,7 @@ class BbtuiApp(LeavableFrame):
         elif is_queue:
             self.queue.ended(run, reason)
         elif reason == "completed":
-            self.notify(f"{title} is finished.")
+            self.notify(f"{title} is finished.{self.queue.rest_after(run)}")
         else:
             self.notify(f"{title} ended: {reason}.", severity="warning")
 

@@ -102,10 +102,7 @@ class LeavableFrame(Frame):
         return any(screen.has_class("-leaving") for screen in self.screen_stack)
 
     def _quit_answered(self, answer: str | None) -> None:
-        job = self.trainer.job
-        if answer == "detach" and job and job.run is None:
-            self.notify("It has not begun yet; detach it in a moment.")
-        elif answer == "detach":
+        if answer == "detach":
             self._leave_when_stopped(0, save=True, reason=DETACHED)
         elif answer in ("save", "discard"):
             self._leave_when_stopped(0, save=answer == "save", reason="stopped")

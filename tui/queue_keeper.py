@@ -162,6 +162,11 @@ class QueueKeeper:
         else:
             self._app.notify(f"Stopped after {title}, as asked. Q goes on.")
 
+    def rest_after(self, run: Run) -> str:
+        """What to add when a run of the queue was finished by itself; empty where it is none, or the last."""
+        entries = self.standing.queue.entries if self.standing else ()
+        return " Q goes on with the queue." if run.name in [entry.run for entry in entries[:-1]] else ""
+
     def go_on_elsewhere(self, on_event: str) -> "subprocess.Popen[bytes]":
         """A process of its own that goes on with the queue from here. Raises: RetryLaterError.
 

@@ -52,8 +52,8 @@ class Trainer:
             self.job.stop(save, reason)
 
     def detach(self) -> bool:
-        """Ask the run to save and end, so that another process can go on with it; whether it has begun."""
-        if self.job is None or self.job.run is None or self.job.is_stopping:
+        """Ask the run to save and end, so that another process can go on with it; whether that was news to it."""
+        if self.job is None or self.job.is_stopping:
             return False
         self.stop(save=True, reason=DETACHED)
         return True

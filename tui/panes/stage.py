@@ -202,10 +202,10 @@ class StagePane(StageLooks):
             self._tell(command, said_of(command))
 
     def action_detach(self) -> None:
-        if self.state is None or not self.state.is_live:
-            self._tell(Pause(), "")
-        elif self.is_own:
+        if self.is_own or self.starting:
             self.post_message(DetachOwnRun())
+        elif self.state is None or not self.state.is_live:
+            self._tell(Pause(), "")
         else:
             self.notify("It runs in a process of its own: leave the app whenever you like.")
 

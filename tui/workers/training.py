@@ -115,27 +115,29 @@ class TrainingJob:
         with queue.held():
             if self.request.new_queue:
                 queue.write(self.request.new_queue)
-            reason = ""
+            run, reason = None, ""
             for task in queue.tasks():
                 # A stop that came after a run's last step is obeyed before the next one.
-                if self._stop and self.run:
-                    return self.run, self._stop.reason
+                if self._stop and run:
+                    return run, self._stop.reason
                 self.stage, self.run = task.stage, None
                 self._post(QueueMoved(task))
-                reason = self._train_run(launch.begin(queue, task))
-        if self.run is None:
+                run = launch.begin(queue, task)
+                reason = self._train_run(run)
+        if run is None:
             raise UsageError("The queue has nothing left to do.", "Q begins a new one.")
-        return self.run, reason
+        return run, reason
 
     def _train_run(self, run: Run) -> str:
         """Train this run; why it ended."""
         from core.train import train
 
-        self.run = run
         self._post(RunOpened(run))
         reason = "interrupted"
         if self._stop:
+            # Nothing was told to the run yet: whoever goes on with it must not read that it shall end.
             return self._stop.reason
+        self.run = run
         with stderr_into(run.folder / "stderr.log"):
             for event in train(run.config, run):
                 if isinstance(event, RunStarted) and self._stop:
