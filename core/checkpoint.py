@@ -59,6 +59,12 @@ class TrainState:
     tokenizer: str = ""
     """The fingerprint that the weights belong to."""
 
+    def count_step(self, tokens: int) -> None:
+        """One more step is made, of so many tokens: what was measured of the weights before holds no longer."""
+        self.step += 1
+        self.tokens += tokens
+        self.validation_loss, self.probabilities = None, []
+
 
 _STATE_READER = TypeAdapter(TrainState)
 

@@ -29,8 +29,12 @@ class Placement:
             torch.mps.synchronize()
 
 
-def choose(device: str = "auto", precision: str = "auto") -> Placement:
-    """The device and precision to compute with. Raises: UsageError for a device that is not there."""
+def choose(device: str = "auto", precision: str = "auto", gpu: int | None = None) -> Placement:
+    """The device and precision to compute with. Raises: UsageError for a device that is not there.
+
+    Args:
+        gpu: the number of the GPU, where there may be several.
+    """
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     name = next(kind for kind in ("cuda", "mps", "cpu") if has[kind]) if device == "auto" else device
     if not has[name]:
@@ -38,14 +42,21 @@ def choose(device: str = "auto", precision: str = "auto") -> Placement:
     if name == "cuda":
         # Matrix products of what stays in float32 may use the tensor cores' TF32.
         torch.set_float32_matmul_precision("high")
+        if gpu is not None:
+            if gpu >= torch.cuda.device_count():
+                raise UsageError(
+                    f"This machine has {torch.cuda.device_count()} GPUs: too few for a process {gpu + 1}.",
+                    "Start as many processes as there are GPUs, or set device=cpu.",
+                )
+            torch.cuda.set_device(gpu)
     if precision == "auto":
         precision = "bfloat16" if gains_from_bfloat16(name) else "float32"
-    return Placement(torch.device(name), precision)
+    return Placement(torch.device(name if gpu is None or name != "cuda" else f"cuda:{gpu}"), precision)
 
 
-def of(config: StageConfig) -> Placement:
+def of(config: StageConfig, gpu: int | None = None) -> Placement:
     """The placement that a stage's configuration asks for."""
-    return choose(config.device, config.precision)
+    return choose(config.device, config.precision, gpu)
 
 
 def gains_from_bfloat16(name: str) -> bool:
@@ -54,3 +65,8 @@ def gains_from_bfloat16(name: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without instructions for it (AMX, or AVX-512 BF16), a CPU converts back and forth and ends slower.
     return name == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether that is what the error says: on a GPU by its kind, on a CPU by its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from core import generate
+from core import device, generate
 from core.chat_format import render_prompt
 from core.commands import Command, Pause, Resume, SampleNow, SaveNow, Stop
 from core.config import StageConfig
-from core.errors import BbtuiError, CheckpointError, DataError, RunFailedError
-from core.evals.probability import mean_probability, score
+from core.distributed import Orders, World
+from core.errors import BbtuiError, RunFailedError
+from core.evals.live import ask
 from core.event_log import Follower
 from core.events import (
-    AnswersScored,
     Event,
     NonFiniteMet,
     RunContinued,
@@ -36,7 +36,10 @@ _NON_FINITE_IN_A_ROW = 3
 
 
 def train(
-    config: StageConfig, run: Run, commands: Callable[[], list[Command]] | None = None
+    config: StageConfig,
+    run: Run,
+    commands: Callable[[], list[Command]] | None = None,
+    world: World = World(),
 ) -> Iterator[Event]:
     """Everything that happens while the stage trains, each event written to the run's log before it is yielded.
 
@@ -44,37 +47,35 @@ def train(
 
     Args:
         commands: gives the commands that are new at each call; by default those appended to the run's file.
+        world: the processes that train the run together. Each yields the events; the first alone writes.
     Raises: RunBusyError where another process trains the run; BbtuiError kinds, after a RunEnded that says failed.
     """
-    with run.held():
+    with run.held() if world.is_first else contextlib.nullcontext():
         # Commands left from an earlier process were meant for it; a fresh run may have been told something already.
         is_fresh = not run.events_file.exists()
-        run.mend_log()
-        poll = commands or Follower(run.commands_file, from_end=not is_fresh).commands
-        trainer = _Trainer(config, run, poll)
+        if world.is_first:
+            run.mend_log()
+        read = commands or Follower(run.commands_file, from_end=not is_fresh).commands
+        trainer = _Trainer(config, run, Orders(world, read), world)
+        keep = run.append if world.is_first else (lambda _event: None)
         try:
             for event in trainer.events():
-                run.append(event)
+                keep(event)
                 yield event
         except Exception as error:
-            message = (
-                str(error) if isinstance(error, BbtuiError) else f"{type(error).__name__}: {error}"[:500]
-            )
-            for event in trainer.rescue():
-                run.append(event)
+            for event in trainer.failed(error):
+                keep(event)
                 yield event
-            ended = trainer.ended("failed", message)
-            run.append(ended)
-            yield ended
             raise
 
 
 class _Trainer:
     """One process's work on one run. The methods that yield events are the loop, cut into sentences."""
 
-    def __init__(self, config: StageConfig, run: Run, poll: Callable[[], list[Command]]) -> None:
-        self.work = Workbench(config, run)
-        self._poll = poll
+    def __init__(self, config: StageConfig, run: Run, orders: Orders, world: World) -> None:
+        self.work = Workbench(config, run, world.gpu)
+        self._orders = orders
+        self._world = world
         self._waiting: list[Command] = []
         self._started_at = time.monotonic()
         self._paused_s = 0.0
@@ -86,32 +87,56 @@ class _Trainer:
         self._heart = Heart()
 
     def events(self) -> Iterator[Event]:
-        yield from self.work.set_up()
-        yield from self.work.prepare_data(self._told_to_stop)
+        yield from self._prepare()
         if not self._stop:
             yield from self._measure_if_due()
         while self.work.state.step < self.work.steps and not self._stop:
             yield from self._step()
             if not self._stop:
                 yield from self._measure_if_due()
+        # That another process has died must not pass for an end.
+        self._world.total(0)
         if not self._stop:
             yield self.ended("completed")
             return
         if self._stop.save and self.work.state.step and self.work.saved_step != self.work.state.step:
-            yield self.work.save()
+            yield from self._save()
         yield self.ended(self._stop.reason)
 
-    def rescue(self) -> Iterator[Event]:
-        """Save, after an error, what was learned up to the last step, if its update is whole."""
+    def failed(self, error: Exception) -> Iterator[Event]:
+        """Save, after an error, what was learned up to the last step, if its update is whole; and end."""
         step = self.work.state.step
-        if step and step == self._updated_step and self.work.saved_step != step:
+        if self._world.is_first and step and step == self._updated_step and self.work.saved_step != step:
             # The error that is already on its way says more than one of this attempt would.
             with contextlib.suppress(Exception):
                 yield self.work.save()
+        is_ours = isinstance(error, BbtuiError)
+        yield self.ended("failed", str(error) if is_ours else f"{type(error).__name__}: {error}"[:500])
 
     def ended(self, reason: str, message: str = "") -> RunEnded:
         elapsed_s = time.monotonic() - self._started_at
         return RunEnded(step=self.work.state.step, reason=reason, message=message, elapsed_s=elapsed_s)
+
+    def _prepare(self) -> Iterator[Event]:
+        """Model and data. The first process makes what is not there yet; the others wait, then only read it."""
+        is_first = self._world.is_first
+        while not (is_first or self._told_to_stop() or self._orders.is_finished()):
+            pass
+        if not self._stop:
+            yield from self.work.set_up()
+            yield from self.work.prepare_data(self._told_to_stop if is_first else lambda: False)
+        if is_first and not self._stop:
+            self._orders.finish()
+
+    def _by_first(self, work: Iterator[Event]) -> Iterator[Event]:
+        """Let the first process do what is not dealt out; the others wait, and obey as it does."""
+        if self._world.is_first:
+            yield from work
+            if not self._stop:
+                self._orders.finish()
+        else:
+            while not self._stop and not self._orders.is_finished():
+                yield from self._obey()
 
     # ------------------------------------------------------------ one step
 
@@ -125,10 +150,9 @@ class _Trainer:
         clip = self.work.config.optim.clip_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.work.model.parameters(), clip))
         rate = self.work.interventions.rate(making, self.work.steps)
-        self.work.state.step = making
-        self.work.state.tokens += fed
-        self.work.state.validation_loss, self.work.state.probabilities = None, []
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        is_sound = not any(self._world.total(not (math.isfinite(loss) and math.isfinite(norm))))
+        self.work.state.count_step(fed)
+        if not is_sound:
             yield self._skip_update(loss, norm)
             return
         set_rate(self.work.optimizer, rate)
@@ -150,15 +174,15 @@ class _Trainer:
     def _accumulate(self) -> Iterator[Event]:
         """Gather the gradient of the whole batch; returns its loss and the tokens fed (nothing of use if stopped).
 
-        Each micro-batch's summed loss is divided by the supervised tokens of the whole batch, so that every token
-        weighs the same wherever the cuts fall.
+        The micro-batches are dealt out to the processes. The summed loss of each is divided by the supervised tokens
+        of the whole batch, so that every token weighs the same wherever the cuts fall.
         """
         while True:
             try:
                 return (yield from self._accumulate_once())
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 self.work.optimizer.zero_grad()
-                if not _is_out_of_memory(error):
+                if not device.ran_out_of_memory(error):
                     raise
                 if self._micro_batch == 1:
                     raise RunFailedError(
@@ -175,22 +199,34 @@ class _Trainer:
         if not supervised:
             raise RunFailedError(f"Step {step + 1} has no supervised token.", "Check the data's answers.")
         self.work.model.train()
-        loss = torch.zeros((), device=self.work.placement.device)
+        loss, ran_out = torch.zeros((), device=self.work.placement.device), False
         self._heart.micro_batches = len(batches)
         for index, batch in enumerate(batches):
-            self._heart.micro_batches_done = index
-            yield from self._obey()
-            if self._stop:
-                self.work.optimizer.zero_grad()
-                return 0.0, 0
+            if index % self._world.size == 0:
+                self._heart.micro_batches_done = index
+                yield from self._obey()
+                if self._stop:
+                    self.work.optimizer.zero_grad()
+                    return 0.0, 0
+            if ran_out or index % self._world.size != self._world.rank:
+                continue
             # Dropout follows from (seed, step, micro-batch): no random state has to survive a restart.
             torch.manual_seed(((self.work.config.seed * 1_000_003 + step) * 65_537 + index) % 2**63)
-            with self.work.placement.autocast():
-                part = self.work.loss_sum(batch) / supervised
-            part.backward()
-            loss += part.detach()
+            try:
+                with self.work.placement.autocast():
+                    part = self.work.loss_sum(batch) / supervised
+                part.backward()
+                loss += part.detach()
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not device.ran_out_of_memory(error):
+                    raise
+                ran_out = True
         self._heart.micro_batches = self._heart.micro_batches_done = 0
-        return float(loss), sum(batch.fed for batch in batches)
+        whole_loss, ran_out = self._world.total(float(loss), ran_out)
+        if ran_out:
+            raise torch.OutOfMemoryError
+        self._world.add_gradients(self.work.model.parameters())
+        return whole_loss, sum(batch.fed for batch in batches)
 
     def _skip_update(self, loss: float, norm: float) -> Event:
         self.work.optimizer.zero_grad()
@@ -220,7 +256,7 @@ class _Trainer:
         # A stop may have come between the validation and the last question.
         asks = state.validated_step == step and len(state.probabilities) < len(self.work.questions)
         if asks and not self._stop:
-            yield from self._ask()
+            yield from self._by_first(self._ask())
         is_frame = validates and self.work.config.learns_pairs
         on_pace = step and self.work.saved_step != step and samples.every and step % samples.every == 0
         if (
@@ -228,23 +264,32 @@ class _Trainer:
             and (is_frame or on_pace or (last and self.work.saved_step != step))
             and not self._stop
         ):
-            yield from self._sample()
+            yield from self._by_first(self._sample())
         # A stop may have saved this step before it was measured: it is saved again, with its figures.
         if saves and (validates or asks or self.work.saved_step != step) and not self._stop:
+            yield from self._save()
+
+    def _save(self) -> Iterator[Event]:
+        if self._world.is_first:
             yield self.work.save()
+        self.work.saved_step = self.work.state.step
 
     def _validate(self) -> Iterator[Event]:
         started_at = time.monotonic()
         rows = self.work.config.validation_rows
-        nats, supervised = 0.0, 0
+        nats, supervised = 0.0, 0.0
         self.work.model.eval()
-        for batch in self.work.batches.validation(self._micro_batch, rows):
-            yield from self._obey()
-            if self._stop:
-                return
+        for index, batch in enumerate(self.work.batches.validation(self._micro_batch, rows)):
+            if index % self._world.size == 0:
+                yield from self._obey()
+                if self._stop:
+                    return
+            if index % self._world.size != self._world.rank:
+                continue
             with torch.no_grad(), self.work.placement.autocast():
                 nats += float(self.work.loss_sum(batch))
             supervised += batch.supervised
+        nats, supervised = self._world.total(nats, supervised)
         loss = nats / supervised
         size = self.work.batches.validation_bytes(rows)
         if not math.isfinite(loss):
@@ -266,36 +311,16 @@ class _Trainer:
         work, state = self.work, self.work.state
         voice = generate.Voice(work.run, state.step, "", work.model, work.tokenizer, work.config)
         for question_set in work.questions[len(state.probabilities) :]:
-            started_at, answers = time.monotonic(), {}
-            batches = score(voice, question_set.pairs)
-            try:
-                while True:
-                    # In the precision of the stage; left before a yield, which others run in.
-                    with work.placement.autocast():
-                        batch = next(batches, None)
-                    if batch is None:
-                        break
-                    answers |= batch
+            for found in ask(voice, question_set, state.tokens, work.placement.autocast):
+                if found is None:
                     yield from self._obey()
                     if self._stop:
                         return
-            except CheckpointError:
-                yield NonFiniteMet(step=state.step, what=f"probability of answers, {question_set.name}")
-                return
-            if not answers:
-                raise DataError(
-                    f"No question of {question_set.name} fits, with its answer, into the model's context.",
-                    "Give shorter questions in quality.files, or set quality.questions=0.",
-                )
-            state.probabilities.append(mean_probability(answers.values()))
-            yield AnswersScored(
-                step=state.step,
-                tokens=state.tokens,
-                questions=question_set.name,
-                items=len(answers),
-                mean_probability=state.probabilities[-1],
-                elapsed_s=time.monotonic() - started_at,
-            )
+                else:
+                    yield found
+                    if isinstance(found, NonFiniteMet):
+                        return
+                    state.probabilities.append(found.mean_probability)
 
     def _sample(self) -> Iterator[Event]:
         wanted = self.work.config.samples
@@ -349,10 +374,10 @@ class _Trainer:
     def _obey_one(self, command: Command) -> Iterator[Event]:
         match command:
             case SaveNow() if self.work.state.step and self.work.saved_step != self.work.state.step:
-                yield self.work.save()
+                yield from self._save()
             case SampleNow():
                 was_training = self.work.model.training
-                yield from self._sample()
+                yield from self._by_first(self._sample())
                 self.work.model.train(was_training)
             case _:
                 state = self.work.state
@@ -362,7 +387,7 @@ class _Trainer:
 
     def _told_to_stop(self) -> bool:
         """For the time before the first step: only a stop can be obeyed there; the rest waits."""
-        for command in self._poll():
+        for command in self._orders():
             if isinstance(command, Stop):
                 self._stop = command
             else:
@@ -371,8 +396,4 @@ class _Trainer:
 
     def _new_commands(self) -> list[Command]:
         waiting, self._waiting = self._waiting, []
-        return waiting + self._poll()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+        return waiting + self._orders()

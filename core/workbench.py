@@ -16,7 +16,8 @@ from core.data.prepare import prepare
 from core.data.shards import PairSets, TokenShards
 from core.data.vocabulary import vocabulary_texts
 from core.errors import UsageError
-from core.evals.items import QuestionSet, sets_to_ask
+from core.evals.items import QuestionSet
+from core.evals.live import sets_to_ask
 from core.events import CheckpointSaved, CheckpointSetAside, DataPrepared, Event, RunStarted
 from core.interventions import Interventions
 from core.launch import parent_folder
@@ -27,11 +28,16 @@ from core.tokenizer import Tokenizer
 
 
 class Workbench:
-    """Filled by `set_up`, then by `prepare_data`; each yields the events that it causes."""
+    """Filled by `set_up`, then by `prepare_data`; each yields the events that it causes.
 
-    def __init__(self, config: StageConfig, run: Run) -> None:
+    Args:
+        gpu: the number of the GPU to take, where each of several processes has its own.
+    """
+
+    def __init__(self, config: StageConfig, run: Run, gpu: int | None = None) -> None:
         self.config = config
         self.run = run
+        self._gpu = gpu
         self.state = TrainState(seed=config.seed)
         self.interventions = Interventions(config)
         self.saved_step = 0
@@ -51,7 +57,7 @@ class Workbench:
             raise UsageError(
                 "model: this stage's configuration names no sizes.", "Start it with `bbtui train`."
             )
-        self.placement = device.of(self.config)
+        self.placement = device.of(self.config, self._gpu)
         self.questions = sets_to_ask(self.config.quality)
         self.tokenizer = self._tokenizer()
         self.model = build(self.config.model, self.tokenizer.padded_size)

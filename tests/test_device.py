@@ -37,3 +37,15 @@ def test_a_stage_says_where_it_computes() -> None:
     config = load_stage("smoke", "pretrain", find_root(), ["device=cpu"])
     placement = device.of(config)
     assert (placement.device.type, placement.precision) == ("cpu", "float32")
+
+
+def test_a_process_without_a_gpu_of_its_own_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes each take the GPU of their number; on a CPU the number says nothing."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert str(device.choose("cuda", "float32", gpu=1).device) == "cuda:1" and taken == [1]
+    assert str(device.choose("cpu", "float32", gpu=1).device) == "cpu"
+    with pytest.raises(UsageError, match="2 GPUs"):
+        device.choose("cuda", "float32", gpu=2)

@@ -12,7 +12,8 @@ from core import checkpoint
 from core.commands import Command, Stop
 from core.config import QualityConfig, load_file, load_stage, to_toml
 from core.errors import ConfigError, DataError, UsageError
-from core.evals.items import QuestionSet, builtin_sets, fixed_part, sets_to_ask
+from core.evals.items import QuestionSet, builtin_sets
+from core.evals.live import fixed_part, sets_to_ask
 from core.evals.report import Entry, EvalFinished, evaluate
 from core.events import (
     AnswersScored,

@@ -1,11 +1,9 @@
 """The sets of questions that models are compared on."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import QualityConfig
 from core.data.pairs import Pair, read_pairs
 from core.data.sources import sandlot_pairs
 from core.errors import DataError, UsageError
@@ -32,28 +30,6 @@ def builtin_sets() -> list[QuestionSet]:
 def read_set(path: str | Path) -> QuestionSet:
     """The pairs of a file, named after its stem. Raises: DataError that names file, line and fix."""
     return QuestionSet(Path(path).stem, read_pairs(path))
-
-
-def sets_to_ask(quality: QualityConfig) -> list[QuestionSet]:
-    """What a stage asks while it trains: of the domain's set and of the general one, so many questions each.
-
-    Raises: UsageError, DataError for files that cannot be asked.
-    """
-    if not quality.questions:
-        return []
-    sets = [read_set(path) for path in quality.files] or builtin_sets()
-    check_sets(sets)
-    return [fixed_part(question_set, quality.questions) for question_set in sets]
-
-
-def fixed_part(question_set: QuestionSet, questions: int) -> QuestionSet:
-    """So many of a set's questions, chosen by a hash of their text: the same in every run, in whatever order."""
-    ordered = sorted(question_set.pairs, key=_hash_of)
-    return QuestionSet(question_set.name, ordered[:questions])
-
-
-def _hash_of(pair: Pair) -> bytes:
-    return hashlib.sha256(f"{pair.question}\0{pair.answer}".encode("utf-8", "replace")).digest()
 
 
 def check_sets(sets: list[QuestionSet]) -> None:

@@ -1,17 +1,23 @@
 """`bbtui quickstart` and `bbtui train`: stages without the app."""
 
 import json
+import os
 import signal
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.config import DEFAULT_PRESET, STAGES
 from core.errors import BbtuiError, UsageError
+from core.runs import Run, Runs
 from tui.commands.models import compared
 from tui.commands.on_event import OnEvent, alerting
 from tui.commands.options import AsJson, Root, store_of
 from tui.on_event import words_of
+
+if TYPE_CHECKING:
+    from core.distributed import World
 
 
 def quickstart(
@@ -27,6 +33,10 @@ def quickstart(
     from tui import plain
     from tui.commands.queues import replaced_words, rest_words, work_off
 
+    if _processes() > 1:
+        raise UsageError(
+            "Several processes train one stage at a time.", "Give torchrun a stage: -m tui.cli train STAGE."
+        )
     if not 0 < steps_scale <= LARGEST_SCALE:
         raise UsageError(
             f"--steps-scale {steps_scale} is not above 0 and at most 1000.", "Try --steps-scale 0.5."
@@ -69,7 +79,7 @@ def train(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Train one stage without the app. Ctrl+C stops it and saves."""
+    """Train one stage without the app. Ctrl+C stops it and saves. Under torchrun, its processes share the work."""
     from core import launch
     from core.config import check_stage_name
     from tui.detached import train_detached
@@ -77,15 +87,21 @@ def train(
     words_of(on_event)  # one that cannot be run is said before there is a run
     store = store_of(context, root)
     check_stage_name(stage)
-    if resume is not None:
-        if preset or from_run or settings:
-            raise UsageError(
-                "--resume takes its configuration from the run folder.",
-                "Leave --preset, --from and --set out.",
-            )
-        run = launch.resume(store, resume, stage)
-    else:
-        run = launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
+    if resume is not None and (preset or from_run or settings):
+        raise UsageError(
+            "--resume takes its configuration from the run folder.", "Leave --preset, --from and --set out."
+        )
+
+    def wanted() -> Run:
+        if resume is not None:
+            return launch.resume(store, resume, stage)
+        return launch.start(store, preset or DEFAULT_PRESET, stage, from_run, settings)
+
+    if _processes() > 1:
+        if detach:
+            raise UsageError("torchrun's processes stay with it.", "Leave --detach out.")
+        raise typer.Exit(_train_together(store, wanted, as_json, on_event))
+    run = wanted()
     if not detach:
         raise typer.Exit(train_here(run, as_json, on_event))
     train_detached(run, on_event)
@@ -96,11 +112,42 @@ def train(
     )
 
 
-def train_here(run, as_json: bool, on_event: str = "") -> int:  # type: ignore[no-untyped-def]
-    """Train the run in this process; returns the exit code. A signal stops it after the last finished step."""
+def _processes() -> int:
+    """How many processes torchrun started to train together, this one included."""
+    given = os.environ.get("WORLD_SIZE", "1")
+    return int(given) if given.isdecimal() else 1
+
+
+def _train_together(store: Runs, wanted: Callable[[], Run], as_json: bool, on_event: str) -> int:
+    """Train in all of torchrun's processes the run that the first one makes or finds; returns the exit code."""
+    from core.distributed import World
+
+    world = World.joined()
+    if world.is_first:
+        name = ""
+        try:
+            name = wanted().name
+        finally:
+            world.say(name)
+    else:
+        name = world.say()
+        if not name:
+            raise UsageError("The first process could not begin.", "It says why.")
+    code = train_here(store.find(name)[0], as_json, on_event if world.is_first else "", world)
+    world.leave()
+    return code
+
+
+def train_here(run: Run, as_json: bool, on_event: str = "", world: "World | None" = None) -> int:
+    """Train the run in this process; returns the exit code. A signal stops it after the last finished step.
+
+    Args:
+        world: the processes that train it together, of which only the first prints.
+    """
     import traceback
 
     from core.commands import Stop
+    from core.distributed import World
     from core.event_log import Follower
     from core.events import RunEnded
     from core.train import train as events_of
@@ -115,12 +162,14 @@ def train_here(run, as_json: bool, on_event: str = "") -> int:  # type: ignore[n
     for name in earlier:
         # The request goes the way of every other: through the run's command file.
         signal.signal(getattr(signal, name), lambda *_, name=name: run.tell(Stop(reason=name)))
+    world = world or World()
     show = plain.JsonLines() if as_json else plain.Progress(run)
     reason = "failed"
     try:
         with alerting(run, on_event):
-            for event in events_of(run.config, run, commands):
-                show.take(event)
+            for event in events_of(run.config, run, commands, world):
+                if world.is_first:
+                    show.take(event)
                 if isinstance(event, RunEnded):
                     reason = event.reason
     except BbtuiError:
