@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_type_hints
 
 Kind = TypeVar("Kind", bound="Record")
 
+_BEGINNING = b'{"event":"'
+_KIND_AT = len(_BEGINNING)
 _SPECIAL_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -79,6 +81,11 @@ def instant_of_line(line: str | bytes) -> str:
         return str(json.loads(line).get("at", ""))
     except (ValueError, AttributeError, RecursionError):
         return ""
+
+
+def kind_of_line(line: bytes) -> bytes:
+    """The event that a line of ours names at its beginning, found without parsing it; empty for any other line."""
+    return line[_KIND_AT : line.find(b'"', _KIND_AT)] if line.startswith(_BEGINNING) else b""
 
 
 def _encode(value: Any) -> Any:

@@ -4,12 +4,10 @@ Whoever watches a run reads `events.jsonl` and appends to `commands.jsonl`; it d
 """
 
 import contextlib
-import math
 import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +15,10 @@ from pathlib import Path
 from core.commands import Command
 from core.config import STAGES, Stage, StageConfig, check_stage_name, load_file, to_toml
 from core.errors import MissingError, RetryLaterError, RunBusyError, UsageError
-from core.event_log import append_line, last_lines
-from core.events import (
-    Event,
-    NoteAdded,
-    RunContinued,
-    RunEnded,
-    RunPaused,
-    RunStarted,
-    SchedulePlanned,
-    TrainMeasured,
-    Validated,
-    event_from_line,
-)
+from core.event_log import append_line
+from core.events import Event, RunStarted, event_from_line
 from core.hold import held, is_held
-from core.records import instant_of_line
+from core.summary import Summary, summary_of
 
 _REFERENCE = re.compile(
     r"^(?:(?P<stage>[a-z-]+)/)?(?P<run>[A-Za-z0-9][A-Za-z0-9._-]*)(?:@(?P<at>[a-z0-9-]{1,18}))?\Z"
@@ -53,28 +40,6 @@ def data_folder(root: Path) -> Path:
     """Where prepared shards lie: `BBTUI_DATA`, or `.data` under the root."""
     given = os.environ.get("BBTUI_DATA")
     return Path(given).expanduser().absolute() if given else root / ".data"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a list of runs shows of one. Losses are None where nothing was measured yet."""
-
-    state: str
-    """new, running, paused, completed, stopped, failed, interrupted, or the name of a signal."""
-    step: int
-    steps: int
-    tokens: int
-    train_loss: float | None
-    validation_loss: float | None
-    tokens_per_s: float | None
-    parent: str
-    started_at: str
-    last_at: str
-    message: str
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in ("running", "paused")
 
 
 class Run:
@@ -181,64 +146,7 @@ class Run:
 
     def summary(self) -> Summary:
         """State and last figures, read from the end of the log only."""
-        lines = last_lines(self.events_file)
-        found: dict[type, Event] = {}
-        last_at, closing, holds_to, steps = "", "", math.inf, 0
-        for line in reversed(lines):
-            event = event_from_line(line)
-            if event is None:
-                continue
-            # A note may be written long after the run's end, and makes it no newer.
-            if not isinstance(event, NoteAdded):
-                last_at = last_at or instant_of_line(line)
-            if isinstance(event, (RunEnded, RunStarted, RunPaused, RunContinued)):
-                closing = closing or type(event).__name__
-            if getattr(event, "step", -1) <= holds_to:
-                found.setdefault(type(event), event)
-                if isinstance(event, (SchedulePlanned, Validated, RunStarted)):
-                    steps = steps or event.steps
-            if isinstance(event, RunStarted):
-                holds_to = min(holds_to, event.resumed_from_step or -1)
-            if {RunStarted, TrainMeasured, Validated} <= found.keys():
-                break
-        return self._summary_of(found, closing, last_at, steps)
-
-    def _summary_of(self, found: dict[type, Event], closing: str, last_at: str, steps: int) -> Summary:
-        started, ended = found.get(RunStarted), found.get(RunEnded)
-        train, validation = found.get(TrainMeasured), found.get(Validated)
-        # A published curve has no training losses.
-        measured = next(
-            (each for each in (train, validation) if isinstance(each, TrainMeasured | Validated)), None
-        )
-        if self.is_held():
-            state = "paused" if closing == "RunPaused" else "running"
-        elif closing == "RunEnded" and isinstance(ended, RunEnded):
-            state = ended.reason
-        else:
-            state = "interrupted" if started or train else "new"
-        first = self._first_start()
-        return Summary(
-            state=state,
-            step=measured.step if measured else 0,
-            steps=steps or (first[0].steps if first else 0),
-            tokens=measured.tokens if measured else 0,
-            train_loss=train.loss if isinstance(train, TrainMeasured) else None,
-            validation_loss=validation.loss if isinstance(validation, Validated) else None,
-            tokens_per_s=train.tokens_per_s if isinstance(train, TrainMeasured) else None,
-            parent=first[0].parent if first else "",
-            started_at=first[1] if first else "",
-            last_at=last_at,
-            message=ended.message if isinstance(ended, RunEnded) and closing == "RunEnded" else "",
-        )
-
-    def _first_start(self) -> tuple[RunStarted, str] | None:
-        if self.events_file.is_file():
-            with self.events_file.open("rb") as lines:
-                for _, line in zip(range(1000), lines, strict=False):
-                    event = event_from_line(line)
-                    if isinstance(event, RunStarted):
-                        return event, instant_of_line(line)
-        return None
+        return summary_of(self.events_file, self.is_held)
 
     # ------------------------------------------------------------ checkpoints by name
 

@@ -20,6 +20,7 @@ from tui.messages import (
     QueueFound,
     QueueMoved,
     ResumeRun,
+    RunChanged,
     RunOpened,
     RunsFound,
     StageFailed,
@@ -130,6 +131,16 @@ class BbtuiApp(LeavableFrame):
             pane.show_run(message.run)
         self.action_tab(pane.stage)
 
+    @on(RunChanged)
+    def _run_changed(self, message: RunChanged) -> None:
+        pane = self.stage_pane(message.run.stage)
+        if pane.state and pane.state.run == message.run and not pane.is_live:
+            if message.is_gone:
+                pane.forget_run()
+            else:
+                pane.show_run(message.run)
+        self._finder.look_now()
+
     @on(SettingsForm.PresetChosen)
     async def _preset_chosen(self, message: SettingsForm.PresetChosen) -> None:
         self.preset = message.preset
@@ -217,10 +228,7 @@ class BbtuiApp(LeavableFrame):
         if resume:
             pane.show_run(resume, is_own=True)
         else:
-            pane.leave_run()
-            pane.state = None
-            pane.action_chart()
-            pane.show_all()
+            pane.forget_run()
         if self.pane is pane:
             pane.focus()
 

@@ -236,7 +236,8 @@ class Frame(App[None]):
         """What the footer of any other tab shows: its own bindings that can be used now."""
         seen: set[str] = set()
         for node, binding, enabled, _ in list(self.screen_stack[0].active_bindings.values()):
-            is_typed = isinstance(self.focused, Input) and len(binding.key) == 1
+            is_letter = len(binding.key) == 1 or binding.key == "space"
+            is_typed = is_letter and isinstance(self.focused, Input)
             if not binding.show or not enabled or node is self or is_typed or binding.action in seen:
                 continue
             seen.add(binding.action)

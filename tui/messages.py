@@ -32,6 +32,15 @@ class ResumeRun(Message):
         self.run = run
 
 
+class RunChanged(Message):
+    """Something was done to a run that is over: a note was written, checkpoints went, or all of it."""
+
+    def __init__(self, run: Run, is_gone: bool) -> None:
+        super().__init__()
+        self.run = run
+        self.is_gone = is_gone
+
+
 class StartStage(Message):
     """Someone wants a new run of a stage; `detached` in a process of its own."""
 

@@ -7,6 +7,7 @@ from core.events import (
     DataPrepared,
     Event,
     Heartbeat,
+    NoteAdded,
     PreparationProgressed,
     RunContinued,
     RunEnded,
@@ -126,7 +127,9 @@ class RunState:
         self._note(event, at)
 
     def _note(self, event: Event, at: float) -> None:
-        self.last_at = max(self.last_at, at)
+        # A note may be written long after the run's end.
+        if not isinstance(event, NoteAdded):
+            self.last_at = max(self.last_at, at)
         self._begin(at)
         match event:
             case RunStarted():

@@ -1,42 +1,37 @@
 """The Runs tab: every run under the root, the newest first, and what is known of the one under the cursor."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.cells import cell_len
-from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.coordinate import Coordinate
 from textual.events import Resize, Show
 from textual.message import Message
 from textual.widgets import DataTable, Static
 
+from core.comparison import Comparison, compare
+from core.errors import BbtuiError
+from core.housekeeping import KEEPS, Removal, add_note, removal_of, remove
 from core.runs import Run
 from tui.clean import clean, clean_line
-from tui.figures import bytes_text, count_text, local_time_text, loss_text
-from tui.messages import OpenRun, ResumeRun
+from tui.figures import bytes_text
+from tui.messages import OpenRun, ResumeRun, RunChanged
+from tui.widgets.compare_page import ComparePage
+from tui.widgets.dialogs import error_dialog
+from tui.widgets.note_dialog import NoteDialog
+from tui.widgets.remove_dialog import RemoveDialog
+from tui.widgets.run_table import Layout, RunTable, facts_of
 from tui.workers.listing import Lister, RunDetails, RunRow
 
 if TYPE_CHECKING:
     from tui.app import BbtuiApp
 
 REFRESH_S = 2.0
-WIDE_COLUMNS = 130
-_COLUMNS = ("stage", "run", "state", "step", "train", "val", "tokens", "started", "preset", "parent")
-
-
-class RunTable(DataTable[Text]):
-    """A table of runs, a row each."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter", "select_cursor", "Open", tooltip="Show the run under the cursor in its stage's tab."
-        ),
-    ]
 
 
 class RunsPane(Vertical):
@@ -47,7 +42,20 @@ class RunsPane(Vertical):
         Binding(
             "r,R", "resume_run", "Resume", tooltip="Go on with an unfinished run from its last checkpoint."
         ),
-        Binding("y", "copy_name", "Copy name", tooltip="Copy the run's name, as commands take it."),
+        Binding("space", "mark_run", "Mark", tooltip="Mark the run, to compare another with it."),
+        Binding(
+            "c",
+            "compare_runs",
+            "Compare",
+            tooltip="Compare the run with the marked one, or with the one before it: settings and outcome.",
+        ),
+        Binding("n", "note_run", "Note", tooltip="Write a note on the run; it stands on its chart."),
+        Binding(
+            "D", "remove_run", "Remove", tooltip="Remove the run, or some of its checkpoints; it asks first."
+        ),
+        Binding(
+            "y", "copy_name", "Copy name", show=False, tooltip="Copy the run's name, as commands take it."
+        ),
     ]
 
     class Listed(Message):
@@ -64,19 +72,47 @@ class RunsPane(Vertical):
             super().__init__()
             self.details = details
 
+    class Compared(Message):
+        """From the worker: two runs side by side."""
+
+        def __init__(self, comparison: Comparison) -> None:
+            super().__init__()
+            self.comparison = comparison
+
+    class Planned(Message):
+        """From the worker: what could be removed of a run, a plan for each policy."""
+
+        def __init__(self, plans: list[Removal]) -> None:
+            super().__init__()
+            self.plans = plans
+
+    class Done(Message):
+        """From the worker: what was asked for is done."""
+
+        def __init__(self, run: Run, said: str, is_gone: bool = False) -> None:
+            super().__init__()
+            self.run = run
+            self.said = said
+            self.is_gone = is_gone
+
+    class Refused(Message):
+        """From the worker: why something could not be done."""
+
+        def __init__(self, error: BbtuiError) -> None:
+            super().__init__()
+            self.error = error
+
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.rows: list[RunRow] = []
+        self.marked: Run | None = None
         self._lister: Lister | None = None
         self._is_looking = threading.Lock()
-        self._shown: list[tuple[str, ...]] = []
-        self._frame: tuple[list[int], list[Run]] | None = None
-        """The table's widths and runs; while they stay, single cells are changed."""
-        self._is_wide = False
+        self._layout = Layout.of(0)
         self._has_come = False
 
     def compose(self) -> ComposeResult:
-        yield RunTable(id="runs-table", cursor_type="row", cell_padding=0, zebra_stripes=False)
+        yield RunTable(id="runs-table")
         yield Static(id="runs-empty")
         with VerticalScroll(id="runs-details"):
             yield Static(id="runs-facts")
@@ -131,6 +167,8 @@ class RunsPane(Vertical):
         message.stop()
         before = self.row
         self.rows = message.rows
+        if all(row.run != self.marked for row in self.rows):
+            self.marked = None
         self._show_rows(before.run if before else None)
         # The first run to come finds the focus nowhere: an empty tab has nothing to hold it.
         if self.rows and self.is_on_screen and (self.screen.focused is None or self._has_come):
@@ -141,42 +179,15 @@ class RunsPane(Vertical):
     # ------------------------------------------------------------ showing
 
     def on_resize(self, _event: Resize) -> None:
-        if self._is_wide != (self.size.width >= WIDE_COLUMNS):
-            self._is_wide = not self._is_wide
-            row = self.row
-            self._show_rows(row.run if row else None)
+        if self._layout != (layout := Layout.of(self.size.width)):
+            self._layout = layout
+            self._show_rows(self.row.run if self.row else None)
 
     def _show_rows(self, chosen: Run | None) -> None:
-        """Bring the table up to date; the cursor stays on its run, wherever that has moved."""
-        cells = [self._cells(row) for row in self.rows]
-        # Widths are given: the table's own measuring can come too late for the first picture.
-        widths = [max(map(cell_len, column)) + 1 for column in zip(_COLUMNS, *cells, strict=True)]
-        frame = (widths, [row.run for row in self.rows])
-        if frame == self._frame:
-            self._update_cells(cells)
-        else:
-            self._fill_table(cells, widths, chosen)
-        self._frame, self._shown = frame, cells
+        self.table.show(self.rows, chosen, self.marked, self._layout)
         self._show_emptiness()
         self._look_closer()
         self.refresh_bindings()
-
-    def _fill_table(self, cells: list[tuple[str, ...]], widths: list[int], chosen: Run | None) -> None:
-        table, scroll = self.table, self.table.scroll_offset
-        table.clear(columns=True)
-        for name, width in zip(_COLUMNS, widths, strict=True):
-            table.add_column(Text(name), key=name, width=width)
-        for line in cells:
-            table.add_row(*map(Text, line))
-        at = next((i for i, row in enumerate(self.rows) if row.run == chosen), 0)
-        table.move_cursor(row=at, scroll=False)
-        table.scroll_to(*scroll, animate=False)
-
-    def _update_cells(self, cells: list[tuple[str, ...]]) -> None:
-        for at, (line, before) in enumerate(zip(cells, self._shown, strict=True)):
-            for column, (cell, old) in enumerate(zip(line, before, strict=True)):
-                if cell != old:
-                    self.table.update_cell_at(Coordinate(at, column), Text(cell))
 
     def _show_emptiness(self) -> None:
         has_runs = bool(self.rows)
@@ -188,22 +199,6 @@ class RunsPane(Vertical):
         empty.update(
             Content(f"No run yet. Press 1, then Enter, to pretrain.\nRuns will stand under {folder}.")
         )
-
-    def _cells(self, row: RunRow) -> tuple[str, ...]:
-        run, summary = row.run, row.summary
-        cells = (
-            run.folder.parent.name,
-            run.id if self._is_wide else run.short_name.rpartition("/")[2],
-            row.state,
-            f"{summary.step}/{summary.steps}",
-            "–" if summary.train_loss is None else loss_text(summary.train_loss),
-            "–" if summary.validation_loss is None else loss_text(summary.validation_loss),
-            count_text(summary.tokens),
-            local_time_text(summary.started_at),
-            row.preset,
-            summary.parent if self._is_wide else _short(summary.parent),
-        )
-        return tuple(clean_line(cell, 60) for cell in cells)
 
     @on(DataTable.RowHighlighted)
     def _moved(self, event: DataTable.RowHighlighted) -> None:
@@ -230,7 +225,7 @@ class RunsPane(Vertical):
         details = message.details
         if self.row is None or self.row.run != details.row.run:
             return
-        self.query_one("#runs-facts", Static).update(Content(clean("\n".join(_facts(details)))))
+        self.query_one("#runs-facts", Static).update(Content(clean("\n".join(facts_of(details)))))
 
     # ------------------------------------------------------------ acting
 
@@ -255,6 +250,98 @@ class RunsPane(Vertical):
             self.app.copy_to_clipboard(clean_line(row.run.name))
             self.app.notify(clean_line(f"Copied {row.run.name}.", 150), markup=False)
 
+    def action_mark_run(self) -> None:
+        """Mark the run, or take its mark away."""
+        if row := self._row_or_notice():
+            self.marked = None if row.run == self.marked else row.run
+            self._show_rows(row.run)
+
+    def action_compare_runs(self) -> None:
+        """Show the run beside the marked one; beside the one before it where none is marked."""
+        if row := self._row_or_notice():
+            other = self.marked if self.marked not in (None, row.run) else self._run_before(row)
+            if other is None:
+                self.app.notify("There is no other run to compare it with.", markup=False)
+            else:
+                self._in_thread("compare runs", lambda: self.Compared(compare(other, row.run)))
+
+    def _run_before(self, row: RunRow) -> Run | None:
+        """The next older run of the same stage, or else the parent."""
+        older = self.rows[self.rows.index(row) + 1 :]
+        same = (other.run for other in older if other.run.folder.parent == row.run.folder.parent)
+        parent = row.summary.parent.partition("@")[0]
+        return next(same, None) or next((o.run for o in self.rows if o.run.name == parent), None)
+
+    @on(Compared)
+    def _show_comparison(self, message: Compared) -> None:
+        message.stop()
+        self.app.push_screen(ComparePage(message.comparison))
+
+    def action_note_run(self) -> None:
+        """Ask for a note and write it."""
+        if row := self._row_or_notice():
+            self.app.push_screen(NoteDialog(row.run.short_name), partial(self._note, row.run))
+
+    def _note(self, run: Run, text: str | None) -> None:
+        def write() -> Message:
+            is_told = add_note(run, text or "")
+            return self.Done(run, "Its trainer will note it." if is_told else f"Noted on {run.short_name}.")
+
+        if text:
+            self._in_thread("write a note", write)
+
+    def action_remove_run(self) -> None:
+        """Ask what of the run shall go; nothing goes before a word is typed."""
+        if row := self._row_or_notice():
+            if row.summary.is_live:
+                self.app.notify("It is being trained. Stop it first, in its tab: s.", markup=False)
+                return
+            store, run = self._app.store, row.run
+            self._in_thread(
+                "plan a removal", lambda: self.Planned([removal_of(store, run, keep) for keep in KEEPS])
+            )
+
+    @on(Planned)
+    def _ask_what_goes(self, message: Planned) -> None:
+        message.stop()
+        self.app.push_screen(RemoveDialog(message.plans), self._remove)
+
+    def _remove(self, plan: Removal | None) -> None:
+        if plan is None:
+            return
+        store, run, keep = self._app.store, plan.run, plan.keep
+
+        def work() -> Message:
+            freed = bytes_text(remove(store, run, keep).bytes_freed)
+            is_gone = keep == "nothing"
+            what = "is removed" if is_gone else "is thinned"
+            return self.Done(run, f"{run.short_name} {what}: {freed} freed.", is_gone)
+
+        self._in_thread("remove a run", work)
+
+    @on(Done)
+    def _say_done(self, message: Done) -> None:
+        message.stop()
+        self.app.notify(clean_line(message.said, 150), markup=False)
+        self.post_message(RunChanged(message.run, message.is_gone))
+        self.look()
+
+    @on(Refused)
+    def _say_refused(self, message: Refused) -> None:
+        message.stop()
+        self.app.push_screen(error_dialog(message.error.what, message.error.fix))
+
+    def _in_thread(self, name: str, work: Callable[[], Message]) -> None:
+        """Do what may take a while off the UI thread; it ends in a message, an error of ours included."""
+
+        def run() -> None:
+            try:
+                self.post_message(work())
+            except BbtuiError as error:
+                self.post_message(self.Refused(error))
+
+        self.run_worker(run, name=name, thread=True, exit_on_error=False)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Resuming is offered only for a run that is unfinished."""
         del parameters
@@ -264,29 +351,3 @@ class RunsPane(Vertical):
         if self.row is None:
             self.app.notify("There is no run yet. Press 1, then Enter, to pretrain.", markup=False)
         return self.row
-
-
-def _facts(details: RunDetails) -> list[str]:
-    """What the panel says of a run, a fact a line."""
-    row, run = details.row, details.row.run
-    sizes = [f"{step} ({bytes_text(size)})" for step, size in details.checkpoint_bytes.items()]
-    steps = ", ".join(sizes) or "none yet"
-    lines = [
-        f"{run.name}   {row.state}   preset {row.preset}",
-        f"parent       {row.summary.parent or 'none: random weights'}",
-        f"path         {run.folder}",
-        f"lineage      {' ← '.join(_short(name) for name in details.lineage)}",
-        f"checkpoints  step {steps}   in all {bytes_text(details.bytes_used)}",
-        f"last active  {local_time_text(row.summary.last_at) or 'never'}",
-    ]
-    if row.summary.message:
-        lines.insert(1, f"because      {clean_line(row.summary.message, 300)}")
-    if row.can_resume:
-        lines.insert(1, "unfinished   r resumes it from its last checkpoint")
-    return lines
-
-
-def _short(name: str) -> str:
-    """`stage/` and the end of the id, the step kept: `pretrain/7f3a@600`."""
-    stage, _, rest = name.partition("/")
-    return f"{stage}/{rest.rpartition('-')[2]}" if rest else name

@@ -136,6 +136,13 @@ class StageView(Vertical, can_focus=True):
             self._follower.leave()
             self._follower = None
 
+    def forget_run(self) -> None:
+        """Show no run, but what a new one would be."""
+        self.leave_run()
+        self.state = None
+        self.show_chart()
+        self.show_all()
+
     def own_run_ended(self) -> None:
         """The training in this app is over; the rest of its log is still read."""
         self.starting, self.is_own = "", False

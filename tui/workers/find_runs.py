@@ -22,10 +22,11 @@ class _Known:
     mark: tuple[int, int]
     state: str
     preset: str
+    last_at: str
 
 
 class RunFinder:
-    """Posts RunsFound at once and whenever something has changed, and QueueFound at every look.
+    """Posts RunsFound at once, when asked to look, and whenever something has changed; QueueFound at every look.
 
     Args:
         post: a thread-safe function that takes messages: `App.post_message`.
@@ -65,16 +66,17 @@ class RunFinder:
 
     def _look_around(self) -> None:
         last: dict[str, FoundRun] | None = None
+        is_asked = True
         while not self._left.is_set():
             found = self.look()
             self._watch(self._active)
-            if found != last and not self._left.is_set():
+            if (is_asked or found != last) and not self._left.is_set():
                 self._post(RunsFound(found, is_first=last is None))
                 last = found
             queue = self.look_at_queue()
             if not self._left.is_set():
                 self._post(queue)
-            self._wake.wait(_EVERY_S)
+            is_asked = self._wake.wait(_EVERY_S)
             self._wake.clear()
 
     def look_at_queue(self) -> QueueFound:
@@ -94,19 +96,22 @@ class RunFinder:
         self._active = []
         preset = self._preset()
         for stage in STAGES:
-            newest: tuple[int, Run, str] | None = None
+            newest: tuple[str, Run, str] | None = None
             has_finished = False
             for run in self._store.all(stage):
                 if run.id == PUBLISHED:
                     continue
                 before = self._known.get(run.folder)
                 known = self._know(run)
-                got_on = not self._is_first and (before is None or before.mark != known.mark)
+                # A note changes the log, but the run gets on by no step.
+                got_on = not self._is_first and (before is None or before.last_at != known.last_at)
                 if got_on or known.state in ("running", "paused"):
                     self._active.append(run)
-                has_finished |= known.state == "completed" and known.preset == preset
-                if newest is None or known.mark[0] >= newest[0]:
-                    newest = (known.mark[0], run, known.state)
+                if not has_finished and known.state == "completed" and known.preset == preset:
+                    # Nothing can start from a run of which only the log was kept.
+                    has_finished = bool(run.checkpoint_steps())
+                if newest is None or known.last_at >= newest[0]:
+                    newest = (known.last_at, run, known.state)
             if newest:
                 found[stage] = FoundRun(newest[1], newest[2], has_finished)
         self._is_first = False
@@ -124,8 +129,9 @@ class RunFinder:
             return known
         try:
             preset = known.preset if known else run.config.preset
-            known = _Known(mark, run.summary().state, preset)
+            summary = run.summary()
+            known = _Known(mark, summary.state, preset, summary.last_at)
         except (BbtuiError, OSError):
-            known = _Known(mark, "interrupted", "")
+            known = _Known(mark, "interrupted", "", "")
         self._known[run.folder] = known
         return known

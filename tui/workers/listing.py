@@ -1,13 +1,18 @@
 """What runs there are, read off the UI thread: rows for tables and lists, and which models can be talked to."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.config import STAGES, Stage, stage_title
 from core.errors import BbtuiError
-from core.runs import Run, Runs, Summary
+from core.event_log import Follower
+from core.events import NoteAdded, RunStarted, event_from_line
+from core.housekeeping import bytes_of
+from core.runs import Run, Runs
+from core.summary import Summary
 from tui.run_state import state_glyph
 
 
@@ -19,6 +24,7 @@ class RunRow:
     summary: Summary
     preset: str
     checkpoint_steps: Sequence[int]
+    bytes_used: int = 0
 
     @property
     def state(self) -> str:
@@ -39,6 +45,7 @@ class RunDetails:
     lineage: list[str]
     bytes_used: int
     checkpoint_bytes: dict[int, int] = field(default_factory=dict)
+    notes: Sequence[NoteAdded] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,9 @@ class Lister:
 
     def __init__(self, store: Runs) -> None:
         self.store = store
-        self._known: dict[Path, tuple[tuple[int, int], RunRow]] = {}
+        self._known: dict[Path, tuple[tuple[int, int, int], RunRow]] = {}
+        self._notes: dict[Path, tuple[Follower, list[NoteAdded]]] = {}
+        self._is_noting = threading.Lock()
 
     def rows(self) -> list[RunRow]:
         """Every run, the newest first."""
@@ -80,9 +89,10 @@ class Lister:
     def _row(self, run: Run) -> RunRow:
         try:
             log = run.events_file.stat()
-            stamp = (log.st_mtime_ns, log.st_size)
+            # A checkpoint that goes changes the folder, and nothing in the log.
+            stamp = (log.st_mtime_ns, log.st_size, run.folder.stat().st_mtime_ns)
         except OSError:
-            stamp = (0, 0)
+            stamp = (0, 0, 0)
         known = self._known.get(run.folder)
         # A live run can die without a word in its log, and another process may take up a quiet one.
         if known and known[0] == stamp and stamp[1] and not known[1].summary.is_live and not run.is_held():
@@ -91,18 +101,32 @@ class Lister:
             preset = run.config.preset or "own"
         except BbtuiError:
             preset = "unreadable"
-        row = RunRow(run, run.summary(), preset, tuple(run.checkpoint_steps()))
+        row = RunRow(run, run.summary(), preset, tuple(run.checkpoint_steps()), bytes_of(run).total)
         self._known[run.folder] = (stamp, row)
         return row
 
     def details(self, row: RunRow) -> RunDetails:
-        """The run's lineage and sizes on disk."""
+        """The run's lineage, its sizes on disk, and the notes on it."""
         try:
             lineage = [run.name for run in self.store.lineage(row.run)]
         except BbtuiError:
             lineage = [row.run.name]
-        sizes = {step: _bytes_under(row.run.checkpoint_folder(step)) for step in row.run.checkpoint_steps()}
-        return RunDetails(row, lineage, _bytes_under(row.run.folder), sizes)
+        sizes = bytes_of(row.run)
+        return RunDetails(row, lineage, sizes.total, sizes.checkpoints, self._notes_on(row.run))
+
+    def _notes_on(self, run: Run) -> list[NoteAdded]:
+        """The notes that hold; of a log read before, only what is new is read."""
+        with self._is_noting:
+            follower, notes = self._notes.get(run.folder, (Follower(run.events_file), []))
+            for line in follower.lines():
+                # Hardly any line is one of these two; the others need not be parsed.
+                event = event_from_line(line) if b"NoteAdded" in line or b"RunStarted" in line else None
+                if isinstance(event, RunStarted):
+                    notes = [note for note in notes if note.step <= event.resumed_from_step]
+                elif isinstance(event, NoteAdded):
+                    notes.append(event)
+            self._notes[run.folder] = follower, notes
+            return list(notes)
 
 
 def models_of(store: Runs) -> Models:
@@ -152,13 +176,3 @@ def role_of(run: Run, domain: str) -> str:
 def _newest_last(row: RunRow) -> tuple[bool, str, str]:
     # A run that has not begun has no instant; it is the newest there is.
     return (not row.summary.started_at, row.summary.started_at, row.run.id)
-
-
-def _bytes_under(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue  # it went away while we looked
-    return total
