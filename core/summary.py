@@ -89,7 +89,9 @@ def _summary(
 ) -> Summary:
     ended, train, validation = found.get(RunEnded), found.get(TrainMeasured), found.get(Validated)
     # A published curve has no training losses.
-    measured = next((each for each in (train, validation) if isinstance(each, TrainMeasured | Validated)), None)
+    measured = next(
+        (each for each in (train, validation) if isinstance(each, TrainMeasured | Validated)), None
+    )
     if is_held:
         state = "paused" if closing == "RunPaused" else "running"
     elif closing == "RunEnded" and isinstance(ended, RunEnded):

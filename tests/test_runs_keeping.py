@@ -8,6 +8,7 @@ from textual.widgets import Input, OptionList, Static
 
 from core.commands import AddNote
 from core.events import NoteAdded
+from core.housekeeping import add_note, remove
 from core.runs import Run
 from driving import a_run, drawn, ended, opened, told, until
 from tui.messages import RunChanged
@@ -16,6 +17,7 @@ from tui.widgets.compare_page import ComparePage, comparison_lines
 from tui.widgets.dialogs import ChoiceDialog
 from tui.widgets.note_dialog import NoteDialog
 from tui.widgets.remove_dialog import RemoveDialog
+from tui.workers.find_runs import RunFinder
 
 
 async def ready(pilot: Pilot[None], count: int) -> Any:
@@ -255,8 +257,6 @@ async def remove_here(app: Any, pilot: Pilot[None], run: Run) -> None:
 
 async def test_a_run_removed_by_another_process_does_no_harm(tmp_path: Path) -> None:
     """Its curve stays until another is shown; resuming it is refused in words, and makes no folder."""
-    from core.housekeeping import remove
-
     run = a_run(tmp_path, [ended("stopped")])
     async with opened(tmp_path) as (app, pilot):
         await pilot.press("1")
@@ -284,3 +284,23 @@ async def test_a_note_is_drawn_on_the_tab_that_shows_the_run(tmp_path: Path) -> 
             pilot, lambda: pane.state and [mark.label for mark in pane.state.series.marks] == ["here"]
         )
         assert pane.state.run == shown_run and app._finder.look()["pretrain"].run == shown_run
+
+
+def test_a_note_wakes_nobody(runs: Any) -> None:
+    """Whoever is alerted when a run gets on hears nothing of a note on one that is over."""
+    run, watched = runs.add("pretrain"), []
+    finder = RunFinder(runs.store, lambda message: None, lambda: "quickstart", watched.append)
+    before = finder.look()
+    add_note(run, "later")
+    assert finder.look() == before and finder._active == []
+    run.append(ended("stopped"))
+    assert finder.look() != before and finder._active == [run]
+
+
+def test_a_stage_of_which_only_a_log_is_left_is_not_done(runs: Any) -> None:
+    """The next stage could not start from it."""
+    runs.add("pretrain")
+    finder = RunFinder(runs.store, lambda message: None, lambda: "quickstart", lambda runs: None)
+    assert finder.look()["pretrain"].has_finished
+    remove(runs.store, runs.store.all()[0], "log")
+    assert not finder.look()["pretrain"].has_finished

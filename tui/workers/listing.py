@@ -118,13 +118,14 @@ class Lister:
         """The notes that hold; of a log read before, only what is new is read."""
         with self._is_noting:
             follower, notes = self._notes.get(run.folder, (Follower(run.events_file), []))
-            for line in follower.lines():
+            for block in follower.blocks():
                 # Hardly any line is one of these two; the others need not be parsed.
-                event = event_from_line(line) if b"NoteAdded" in line or b"RunStarted" in line else None
-                if isinstance(event, RunStarted):
-                    notes = [note for note in notes if note.step <= event.resumed_from_step]
-                elif isinstance(event, NoteAdded):
-                    notes.append(event)
+                for line in block.splitlines() if b"NoteAdded" in block or b"RunStarted" in block else ():
+                    event = event_from_line(line) if b"NoteAdded" in line or b"RunStarted" in line else None
+                    if isinstance(event, RunStarted):
+                        notes = [note for note in notes if note.step <= event.resumed_from_step]
+                    elif isinstance(event, NoteAdded):
+                        notes.append(event)
             self._notes[run.folder] = follower, notes
             return list(notes)
 
