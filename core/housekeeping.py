@@ -17,6 +17,7 @@ from core.config import STAGES
 from core.errors import BbtuiError, RetryLaterError, RunBusyError, UsageError
 from core.events import NoteAdded
 from core.runs import Run, Runs, data_folder, step_of
+from core.stage_queue import QueueFile
 
 Keep = Literal["nothing", "best", "last", "log"]
 """What stays of a run: nothing, the best and the last checkpoint, the last one, or everything but its weights."""
@@ -335,11 +336,23 @@ def _consequences(
         yield "No stage, chat or eval can use it any more; its curve, settings and notes stay."
     if run.summary().state not in ("completed", "new"):
         yield "It is unfinished, and could not be resumed where it stopped."
+    if _queue_goes_on_from(store, run):
+        then = "would train that stage anew" if keep == "nothing" else "could not"
+        yield f"The queue goes on from it, and {then}."
     if pair := store.newest_pair():
         line = store.lineage(pair[1])
         needed = line[: line.index(pair[0]) + 1] if keep == "nothing" else list(pair)
         if run in needed:
             yield "Chat and Eval use it now; they will take an older pair, or have none."
+
+
+def _queue_goes_on_from(store: Runs, run: Run) -> bool:
+    try:
+        standing = QueueFile(store).standing()
+    except BbtuiError:
+        return False
+    following = standing.next if standing else None
+    return following is not None and run.name in (following.run, following.parent)
 
 
 def _listed(names: "tuple[str, ...] | list[str]") -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from core.housekeeping import (
 from core.launch import resume, start
 from core.runs import Run, Runs
 from core.series import RunSeries
+from core.stage_queue import QueueEntry, QueueFile, new_queue
 from core.train import train
 from driving import told
 
@@ -222,6 +224,17 @@ def test_the_loss_of_the_pair_is_said(store: Runs) -> None:
     kept = removal_of(store, only(store, "baseball-pretrain"), "log").consequences
     assert not any("Chat and Eval" in sentence for sentence in kept)
     assert removal_of(store, only(store, "finetune"), "last").consequences == ()
+
+
+def test_a_queue_that_goes_on_from_it_is_said(store: Runs) -> None:
+    """Its next stage begins from the run that did the stage before."""
+    run, queue = only(store), new_queue("smoke")
+    assert not any("queue" in sentence for sentence in removal_of(store, run, "log").consequences)
+    QueueFile(store).write(replace(queue, entries=(QueueEntry("pretrain", run.name), *queue.entries[1:])))
+    for keep, words in (("nothing", "anew"), ("log", "could not")):
+        said = removal_of(store, run, keep).consequences  # type: ignore[arg-type]
+        assert any("The queue" in sentence and words in sentence for sentence in said)
+    assert removal_of(store, run, "last").consequences == ()
 
 
 def test_an_unfinished_run_is_said_to_lose_its_place(store: Runs) -> None:
