@@ -1,7 +1,8 @@
 """Runs of like lines in a log, read at once as columns of numbers, so that the log of a run of days opens in a moment.
 
-Only lines exactly as `Record.to_line` writes them are read this way. Any other line goes the careful way, one by one,
-so that what counts as an event and what is dropped is the same.
+Only steps and heartbeats are, since a long log is made of them, and only lines exactly as `Record.to_line` writes them.
+Any other line goes the careful way, one by one, so that what counts as an event and what is dropped is the same. Steps
+and the heartbeats among them may change places: no reader minds.
 """
 
 import re
@@ -12,9 +13,6 @@ from datetime import datetime
 from typing import Any, get_type_hints
 
 from core.events import Event, Heartbeat, TrainMeasured, event_from_line
-
-_KINDS: tuple[type[Event], ...] = (TrainMeasured, Heartbeat)
-"""What a long log is made of. Events of different kinds among these may change places: no reader minds."""
 
 _AT = b'"at":"'
 _AT_LENGTH = 29  # 2026-11-22T17:00:00.000+00:00
@@ -74,16 +72,22 @@ class Logged:
 
 def read_lines(block: bytes) -> Iterator[Columns | Logged]:
     """What whole lines of a log hold. Blank lines are passed over."""
-    rows = _LINE.findall(block)
-    careful = [at for at, row in enumerate(rows) if row[-1]]
+    rows = _STEP_LINE.findall(block)
+    beats: list[tuple[bytes, ...]] = []
     start = 0
-    for at in careful:
-        yield from _columns(rows[start:at])
-        for line in rows[at][-1].splitlines():
-            if line.strip():
-                yield Logged(event_from_line(line), instant_of(line))
-        start = at + 1
-    yield from _columns(rows[start:])
+    for at in [at for at, row in enumerate(rows) if row[-1]]:
+        line = rows[at][-1]
+        if beat := _BEAT_LINE.fullmatch(line):
+            beats.append(beat.groups())
+            continue
+        yield from _columns(TrainMeasured, [row for row in rows[start:at] if row[0]])
+        yield from _columns(Heartbeat, beats)
+        beats, start = [], at + 1
+        for part in line.splitlines():
+            if part.strip():
+                yield Logged(event_from_line(part), instant_of(part))
+    yield from _columns(TrainMeasured, [row for row in rows[start:] if row[0]])
+    yield from _columns(Heartbeat, beats)
 
 
 def instant_of(line: bytes) -> float:
@@ -99,20 +103,15 @@ def _instant(at: bytes) -> float:
         return 0.0
 
 
-def _columns(rows: list[tuple[bytes, ...]]) -> Iterator[Columns]:
-    texts = list(zip(*rows, strict=True))
-    for kind, first in _PLACES.items():
-        if not texts or not any(texts[first]):
-            continue
-        mine = texts[first : first + 1 + len(_FIELDS[kind])]
-        if not all(texts[first]):
-            # The fields of a line of another kind are empty.
-            mine = [list(filter(None, column)) for column in mine]
+def _columns(kind: type[Event], rows: list[tuple[bytes, ...]]) -> Iterator[Columns]:
+    if rows:
+        ats, *texts = zip(*rows, strict=True)
+        # A step's row ends in the place of a line that holds none.
         values = {
             name: array(_TYPECODES[number], map(number, column))
-            for (name, number), column in zip(_FIELDS[kind].items(), mine[1:], strict=True)
+            for (name, number), column in zip(_FIELDS[kind].items(), texts, strict=False)
         }
-        yield Columns(kind, values, mine[0])
+        yield Columns(kind, values, ats)
 
 
 def _pattern_of(kind: type[Event]) -> bytes:
@@ -134,9 +133,6 @@ def _fields_of(kind: type[Event]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-_FIELDS: dict[type[Event], dict[str, Any]] = {kind: _fields_of(kind) for kind in _KINDS}
-_PLACES: dict[type[Event], int] = {}
-"""Which group of a matched line holds the instant of an event of that kind."""
-for _kind in _KINDS:
-    _PLACES[_kind] = sum(1 + len(_FIELDS[kind]) for kind in _PLACES)
-_LINE = re.compile(b"^(?:%s|(.+))$" % b"|".join(map(_pattern_of, _KINDS)), re.MULTILINE)
+_FIELDS: dict[type[Event], dict[str, Any]] = {kind: _fields_of(kind) for kind in (TrainMeasured, Heartbeat)}
+_STEP_LINE = re.compile(b"^(?:%s|(.+))$" % _pattern_of(TrainMeasured), re.MULTILINE)
+_BEAT_LINE = re.compile(_pattern_of(Heartbeat))

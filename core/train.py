@@ -167,8 +167,9 @@ class _Trainer:
             tokens=self.work.state.tokens,
             loss=loss,
             learning_rate=rate,
-            grad_norm=norm,
-            tokens_per_s=fed / max(elapsed_s, 1e-9),
+            # Six figures are enough to watch by; a log of days is shorter for it, and opens sooner.
+            grad_norm=float(f"{norm:.6g}"),
+            tokens_per_s=round(fed / max(elapsed_s, 1e-9), 1),
         )
 
     def _accumulate(self) -> Iterator[Event]:

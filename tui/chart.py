@@ -8,6 +8,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from core.series import Mark, Numbers, binned, smooth, thin
+from tui import braille
 from tui.clean import clean_line
 from tui.figures import count_text
 
@@ -113,8 +114,10 @@ def draw(
         if points:
             # A loss far out of range sits on the border: plotext would follow its line to the end of the world.
             ys = [min(max(y, limits[0]), limits[1]) for _, y in points]
-            drawing = plt.plot if curve.is_joined and len(ys) > 1 else plt.scatter
-            drawing([x for x, _ in points], ys, marker=curve.marker, color=curve.color)
+            xs, marker = [x for x, _ in points], curve.marker
+            if curve.is_joined and len(ys) > 1:
+                xs, ys, marker = braille.cells(xs, ys, span, limits, (canvas, height - 2))
+            plt.scatter(xs, ys, marker=marker, color=curve.color)
     if not any(len(curve.xs) for curve in shown):
         return ""
     return plt.build()

@@ -13,6 +13,7 @@ from core.errors import BbtuiError
 from core.runs import PUBLISHED, Run, Runs
 from core.stage_queue import QueueFile
 from tui.messages import FoundRun, QueueFound, RunsFound
+from tui.workers.follow import load_what_draws
 
 _EVERY_S = 3.0
 
@@ -76,6 +77,7 @@ class RunFinder:
             queue = self.look_at_queue()
             if not self._left.is_set():
                 self._post(queue)
+            load_what_draws()
             is_asked = self._wake.wait(_EVERY_S)
             self._wake.clear()
 

@@ -88,7 +88,7 @@ class RunFollower:
         state = RunState(self.run)
         for found in self._found(follower):
             state.take(found)
-        _load_what_draws()
+        load_what_draws()
         if not self._left.is_set():
             self._post(RunRead(state, self))
 
@@ -132,7 +132,7 @@ class RunFollower:
 
 
 @cache
-def _load_what_draws() -> None:
+def load_what_draws() -> None:
     """Import what the first curve would wait for on the screen's thread.
 
     Then every object that stands is taken out of the cyclic collector's sight: it stays for good anyway, and a
