@@ -57,7 +57,7 @@ def ghosts_words(ghosts: Sequence[Ghost], series: RunSeries, planned_tokens: int
 
 
 def effect_words(effect: Effect, width: int) -> str:
-    """`since rate ×½ at step 412: −0.21 before, −0.35 after, per 1M tokens`, without the step where it is narrow."""
+    """`since rate ×½ at step 412: −0.21 before, −0.35 after, per 1M tokens`, in fewer words where it is narrow."""
     start = f"since {clean_line(effect.mark.label, _LONGEST_NAME)}"
     if width >= _COLUMNS_FOR_STEP:
         start += f" at step {effect.mark.step}"
@@ -69,4 +69,6 @@ def effect_words(effect: Effect, width: int) -> str:
         (1e12, "1T"),
     )
     before, after = (f"{slope * tokens:+.2f}".replace("-", "−") for slope in (effect.before, effect.after))
+    if width < _COLUMNS_FOR_STEP:
+        return f"{start}: {before} → {after} per {unit} tokens"
     return f"{start}: {before} before, {after} after, per {unit} tokens"
