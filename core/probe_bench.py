@@ -69,11 +69,12 @@ def probe(
     started_s = time.monotonic()
     step_s: list[float] = []
     while not should_stop():
-        step_s.append(bench.step(rows))
+        step_s.append(bench.slow_step() if bench.is_slow else bench.step(rows))
         elapsed_s = time.monotonic() - started_s
         yield ProbeProgressed(elapsed_s=elapsed_s, step_s=_mean(step_s))
         # A seventh for what is timed afterwards.
-        if elapsed_s * (1 + 1 / len(step_s)) > longest_s * 6 / 7 or _is_steady(step_s, elapsed_s):
+        is_time = elapsed_s * (1 + 1 / len(step_s)) > longest_s * 6 / 7
+        if bench.is_slow or is_time or _is_steady(step_s, elapsed_s):
             break
     if should_stop():
         return
@@ -81,7 +82,7 @@ def probe(
         step_s=_mean(step_s),
         validation_row_s=bench.validation_row_s(rows),
         token_s=bench.token_s(),
-        memory_bytes=bench.memory_bytes() if rows == bench.micro_batch else 0,
+        memory_bytes=bench.memory_bytes() if rows == bench.micro_batch and not bench.is_slow else 0,
         elapsed_s=time.monotonic() - started_s,
     )
 
@@ -104,21 +105,31 @@ class _Bench:
                 block.compile()
         self._draw = torch.Generator().manual_seed(config.seed)
         self.micro_batch = min(config.batch.micro_batch, request.rows_per_step)
+        self._row_s = math.inf
+        self.is_slow = False
+        """Whether a single row takes so long that the warm-up is all that is tried."""
 
     def warm_up(self, longest_s: float) -> int:
         """How many rows to compute at once: a micro-batch, or fewer where that would take too long."""
-        row_s = math.inf
-        # The first rows wait for memory and for kernels to be chosen.
-        for _ in range(_WARM_UP_ROWS):
+        if self._config.compile:
+            self._accumulate(self.micro_batch)
+        for done in range(_WARM_UP_ROWS):
             started_s = time.monotonic()
             self._accumulate(1)
-            row_s = min(row_s, time.monotonic() - started_s)
-            if row_s * _WARM_UP_ROWS > longest_s:
-                break
-        rows = min(self.micro_batch, max(1, int(longest_s / 3 / row_s)))
-        if row_s * 2 < longest_s:
-            self.step(rows)
+            self._row_s = min(self._row_s, time.monotonic() - started_s)
+            # The first one waits for memory, and for kernels to be chosen.
+            if self._row_s * (_WARM_UP_ROWS if done else 1) > longest_s:
+                self.is_slow = True
+                return 1
+        rows = min(self.micro_batch, max(1, int(longest_s / 3 / self._row_s)))
+        self.step(rows)
         return rows
+
+    def slow_step(self) -> float:
+        """As `step`, by the row of the warm-up; its gradient is used for the update."""
+        started_s = time.monotonic()
+        self._update()
+        return self._row_s * self._request.rows_per_step + time.monotonic() - started_s
 
     def step(self, rows: int) -> float:
         """Seconds that an optimizer step would take, from up to two of its micro-batches and its update."""
@@ -134,6 +145,8 @@ class _Bench:
 
     def validation_row_s(self, rows: int) -> float:
         """Seconds of a row without a gradient."""
+        if self.is_slow:
+            return self._row_s / 3  # the backward pass takes twice the forward one
         self._model.eval()
         batch = self._batch(rows)
         started_s = time.monotonic()
@@ -147,10 +160,10 @@ class _Bench:
         one = torch.zeros(1, 1, dtype=torch.long, device=self._placement.device)
         started_s = time.monotonic()
         with torch.no_grad():
-            for _ in range(min(_DRAWN_TOKENS, self._model.config.context)):
+            for _ in range(drawn := 1 if self.is_slow else _DRAWN_TOKENS):
                 self._model(one, cache)
         self._placement.synchronise()
-        return (time.monotonic() - started_s) / _DRAWN_TOKENS
+        return (time.monotonic() - started_s) / drawn
 
     def memory_bytes(self) -> int:
         if self._machine.device == "cuda":

@@ -102,6 +102,18 @@ def test_rows_that_are_slow_are_tried_in_fewer_at_once(
     assert bench.warm_up(10.0) == rows
 
 
+def test_of_a_row_that_takes_half_a_minute_one_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the update is measured after the warm-up, and the memory of a micro-batch is not claimed."""
+    clock = Clock(monkeypatch, row_s=30.0, update_s=2.0)
+    request = request_of(tmp_path, "batch.micro_batch=8", "batch.tokens=1024")
+    pace = list(probe(request, never))[-1]
+    assert isinstance(pace, PaceMeasured) and clock.rows == [1]
+    assert pace.step_s == pytest.approx(8 * 30 + 2) and pace.validation_row_s == pytest.approx(10)
+    assert pace.elapsed_s == pytest.approx(2) and pace.memory_bytes == 0
+
+
 def test_a_steady_pace_ends_it_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch, row_s=0.1, update_s=0.1)
     pace = list(probe(request_of(tmp_path), never, longest_s=1000))[-1]
