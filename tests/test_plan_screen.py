@@ -238,6 +238,8 @@ async def test_started_detached_it_is_followed_and_stopped_here(tmp_path: Path) 
         pane = app.stage_pane("pretrain")
         settings = ["steps=100000", "validate_every=1000"]
         pane.post_message(StartStage("pretrain", "smoke", None, settings, detached=True))
+        await until(pilot, lambda: pane.state and not pane.starting, 60)
+        assert "Nothing is pretrained yet" not in drawn(app)
         await until(pilot, lambda: pane.state and pane.state.step > 3 and pane.word == "running", 60)
         assert pane.state and not app.trainer.is_busy and not pane.is_own
         (began,) = [event for event in pane.state.run.events() if isinstance(event, RunStarted)]

@@ -255,7 +255,7 @@ class StageView(Vertical, can_focus=True):
         missing = "" if has_run or self.is_live else missing_words(self.stage, finished, domain)
         notice = self.starting if has_run else ""
         self.losses.show(state if has_run else None, self.view, notice)
-        waiting = "Waiting for the first step." if has_run else ""
+        waiting = "Waiting for the first step." if has_run or self.is_live else ""
         if self._is_reading:
             waiting = "Reading the run's log."
         empty = self.starting or waiting or empty_words(self.stage, finished, domain)
