@@ -109,7 +109,8 @@ def test_one_point_is_drawn() -> None:
     """The first validation, before any step, stands on the chart."""
     series = RunSeries()
     series.feed(validated(0, 8.3))
-    assert "●" in drawn(series)
+    text = drawn(series)
+    assert "●" in text and "-1.0" not in text and "0.5" not in text
 
 
 def test_a_spike_stays_visible_and_does_not_flatten_the_rest() -> None:

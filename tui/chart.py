@@ -136,7 +136,8 @@ def _x_span(curves: Sequence[Curve], zoom: float) -> tuple[float, float] | None:
     elif low <= high / 2:
         # From nothing seen on, where that costs less than half of the width.
         low = 0.0
-    return (low, high) if high > low else (low - 1.0, high + 1.0)
+    # A single point stands at the left: more will come behind it.
+    return (low, high) if high > low else (low, low + 1.0)
 
 
 def _prepare(curve: Curve, span: tuple[float, float], width: int, is_log: bool) -> Curve:
@@ -183,7 +184,8 @@ def _y_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
 
 def x_ticks(span: tuple[float, float], count: int) -> list[tuple[float, str]]:
     """About `count` round places on the x axis with their labels in one unit: 0, 0.5M, 1.0M."""
-    places = _round_places(*span, count)
+    # There is nothing between one token and the next.
+    places = [place for place in _round_places(*span, count) if place == round(place)]
     step = places[1] - places[0] if len(places) > 1 else span[1]
     unit, suffix = next(((u, s) for u, s in _UNITS if span[1] >= u), (1.0, ""))
     decimals = _decimals(step / unit)

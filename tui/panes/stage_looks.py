@@ -68,7 +68,8 @@ class StageLooks(StageView):
         self.view = view
         self.chart.look(view)
         self.show_all()
-        self.notify(view_words(view).partition("y: ")[2].capitalize(), timeout=2)
+        words = view_words(view).partition("y: ")[2]
+        self.notify(words[:1].upper() + words[1:], timeout=2)
 
     def action_series(self) -> None:
         choices = choices_of(self.state.series) if self.state else []
