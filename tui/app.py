@@ -195,6 +195,9 @@ class BbtuiApp(LeavableFrame):
         pane = self.stage_pane(message.run.stage)
         pane.starting = ""
         pane.show_run(message.run)
+        if pane.state:
+            pane.state.is_live = True  # until the follower has looked itself
+        pane.show_all()
         self.notify(f"{message.run.short_name} is trained by a process of its own. You can leave the app.")
 
     @on(DetachedFailed)
