@@ -3,6 +3,7 @@
 import asyncio
 import os
 import string
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,7 +15,18 @@ from textual.pilot import Pilot
 from core.commands import Command
 from core.config import STAGES, load_stage
 from core.event_log import Follower
-from core.events import Event, RunEnded, RunStarted, TrainMeasured, Validated
+from core.events import (
+    Event,
+    LearningRateChanged,
+    NoteAdded,
+    RunEnded,
+    RunStarted,
+    SchedulePlanned,
+    TrainMeasured,
+    Validated,
+    ValidationIntervalChanged,
+    Warned,
+)
 from core.runs import Run, Runs
 from tui.app import BbtuiApp
 
@@ -113,3 +125,20 @@ def live_run(root: Path) -> Iterator[Run]:
 
 def told(run: Run) -> list[Command]:
     return Follower(run.commands_file).commands()
+
+
+_STEERED = (LearningRateChanged, SchedulePlanned, ValidationIntervalChanged, NoteAdded)
+
+
+def interventions(run: Run) -> list[Event]:
+    """What steering commands came to, one event each, refused ones included."""
+    return [event for event in run.present_events() if isinstance(event, (*_STEERED, Warned))]
+
+
+def told_at_steps(run: Run) -> dict[int, list[Command]]:
+    """The run's commands by the step after which they were obeyed, as its events name it."""
+    found: dict[int, list[Command]] = defaultdict(list)
+    for command, event in zip(told(run), interventions(run), strict=False):
+        if isinstance(event, _STEERED):
+            found[event.step - 1].append(command)
+    return found

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import on
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandList, CommandPalette
 from textual.containers import Container
 from textual.content import Content
-from textual.events import Event, Key, Resize
+from textual.events import Resize
 from textual.geometry import Size
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Input, OptionList, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from core.config import STAGES, stage_title
 from core.runs import data_folder
@@ -31,6 +30,7 @@ from tui.palette import Action, actions_of, help_page
 from tui.panes.stage import StagePane
 from tui.run_state import state_glyph
 from tui.settings import Choices
+from tui.steady import SteadyApp
 from tui.terminal import desktop_notification
 from tui.widgets.alerts_panel import AlertsPanel
 from tui.widgets.dialogs import TextScreen
@@ -44,7 +44,7 @@ _NOTICE_CHARACTERS = 100
 OTHER_TABS = ("chat", "eval", "runs")
 
 
-class Frame(App[None]):
+class Frame(SteadyApp):
     """Seven tabs between a header and a footer.
 
     Args:
@@ -172,16 +172,6 @@ class Frame(App[None]):
     def on_resize(self, event: Resize) -> None:
         if self.stands:
             self._fit(event.size)
-
-    async def on_event(self, event: Event) -> None:
-        """Pass events on, but for a key that Textual's lists fail on before they are laid out."""
-        if isinstance(event, Key) and event.key in ("pageup", "pagedown"):
-            lists = (
-                self.screen.query(CommandList) if isinstance(self.screen, CommandPalette) else [self.focused]
-            )
-            if any(isinstance(it, OptionList) and not it.scrollable_content_region for it in lists):
-                return
-        await super().on_event(event)
 
     def _fit(self, size: Size) -> None:
         is_small = size.width < _SMALLEST[0] or size.height < _SMALLEST[1]

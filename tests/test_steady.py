@@ -1,0 +1,35 @@
+"""Hasty keys: what Textual's own screens would fail on ends neither the app nor a training."""
+
+from pathlib import Path
+
+from textual.command import CommandList, CommandPalette
+from textual.widgets import Button
+
+from driving import opened, until
+from tui.widgets.dialogs import Answer, ChoiceDialog
+
+
+async def test_a_page_key_in_a_list_without_room_does_nothing(tmp_path: Path) -> None:
+    """The palette's list has entries, but no line yet to count pages from."""
+    async with opened(tmp_path, size=(1, 1)) as (app, pilot):
+        await pilot.press("ctrl+p", "down")
+        assert isinstance(app.screen, CommandPalette)
+        await until(pilot, lambda: app.screen.query_one(CommandList).highlighted is not None)
+        await pilot.press("pageup", "pagedown", "escape")
+        assert app.is_running and len(app.screen_stack) == 1
+
+
+async def test_two_quick_answers_are_one(tmp_path: Path) -> None:
+    """The second press of a button that is gone takes nothing else away and answers nothing."""
+    answers: list[str | None] = []
+    async with opened(tmp_path) as (app, pilot):
+        for title in ("below", "above"):
+            app.push_screen(ChoiceDialog(title, "", [Answer("yes", "Yes")]), answers.append)
+            await pilot.pause()
+        button = app.screen.query_one(Button)
+        button.post_message(Button.Pressed(button))
+        button.post_message(Button.Pressed(button))
+        await until(pilot, lambda: answers)
+        await pilot.pause()
+        assert answers == ["yes"] and len(app.screen_stack) == 2
+        assert isinstance(app.screen, ChoiceDialog) and app.screen.title_text == "below"
