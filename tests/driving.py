@@ -12,7 +12,7 @@ from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
-from core.commands import Command
+from core.commands import Command, Pause, Resume, SampleNow, SaveNow, Stop
 from core.config import STAGES, load_stage
 from core.event_log import Follower
 from core.events import (
@@ -127,6 +127,7 @@ def told(run: Run) -> list[Command]:
     return Follower(run.commands_file).commands()
 
 
+_OTHERS = (Stop, Pause, Resume, SaveNow, SampleNow)
 _STEERED = (LearningRateChanged, SchedulePlanned, ValidationIntervalChanged, NoteAdded)
 
 
@@ -138,7 +139,8 @@ def interventions(run: Run) -> list[Event]:
 def told_at_steps(run: Run) -> dict[int, list[Command]]:
     """The run's commands by the step after which they were obeyed, as its events name it."""
     found: dict[int, list[Command]] = defaultdict(list)
-    for command, event in zip(told(run), interventions(run), strict=False):
+    steering = [command for command in told(run) if not isinstance(command, _OTHERS)]
+    for command, event in zip(steering, interventions(run), strict=False):
         if isinstance(event, _STEERED):
             found[event.step - 1].append(command)
     return found

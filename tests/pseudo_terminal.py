@@ -58,6 +58,7 @@ class PseudoTerminal:
             preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if is_controlling else None,
         )
         self._written = bytearray()
+        self._pressed_at = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -86,6 +87,7 @@ class PseudoTerminal:
 
     def press(self, *keys: str) -> None:
         """Type these texts, one after the other."""
+        self._pressed_at = len(self._written)
         for key in keys:
             os.write(self._leader, key.encode())
 
@@ -114,8 +116,10 @@ class PseudoTerminal:
             time.sleep(0.01)
 
     def until_shown(self, *words: str, seconds: float = 60) -> None:
-        """Wait until all of these have been drawn at some time."""
-        self.until(lambda: all(word.encode() in self._written for word in words), seconds)
+        """Wait until all of these have been drawn since the last key."""
+        self.until(
+            lambda: all(self._written.find(word.encode(), self._pressed_at) >= 0 for word in words), seconds
+        )
 
     def exit_code(self, seconds: float = 10) -> int:
         """The program's exit code, once everything that it wrote has been read."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from textual.command import CommandList, CommandPalette
 from textual.widgets import Button
 
-from driving import opened, until
+from driving import key_event, opened, until
 from tui.widgets.dialogs import Answer, ChoiceDialog
 
 
@@ -33,3 +33,16 @@ async def test_two_quick_answers_are_one(tmp_path: Path) -> None:
         await pilot.pause()
         assert answers == ["yes"] and len(app.screen_stack) == 2
         assert isinstance(app.screen, ChoiceDialog) and app.screen.title_text == "below"
+
+
+async def test_keys_for_a_screen_that_is_not_mounted_yet_wait_for_it(tmp_path: Path) -> None:
+    """Pressed at once after the key that opens it, they find its buttons and its text, in the order pressed."""
+    answers: list[str | None] = []
+    async with opened(tmp_path) as (app, pilot):
+        app.push_screen(ChoiceDialog("Title", "", [Answer("yes", "Yes"), Answer("no", "No")]), answers.append)
+        for key in ("pagedown", "right", "enter"):
+            event = key_event(key)
+            event._set_forwarded()  # as it comes back from what had the focus before
+            await app.on_event(event)
+        await until(pilot, lambda: answers)
+        assert answers == ["no"] and len(app.screen_stack) == 1
