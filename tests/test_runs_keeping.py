@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
@@ -304,3 +305,22 @@ def test_a_stage_of_which_only_a_log_is_left_is_not_done(runs: Any) -> None:
     assert finder.look()["pretrain"].has_finished
     remove(runs.store, runs.store.all()[0], "log")
     assert not finder.look()["pretrain"].has_finished
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 50)])
+@pytest.mark.parametrize("has_run", [False, True])
+async def test_the_keys_are_those_of_the_tab_that_is_seen(
+    tmp_path: Path, size: tuple[int, int], has_run: bool
+) -> None:
+    """The list is still being read when the tab is shown, and an empty one has nothing to focus."""
+    if has_run:
+        a_run(tmp_path, [ended("completed")])
+    async with opened(tmp_path, size=size) as (app, pilot):
+        await pilot.press("7")
+        await until(pilot, lambda: "last active" in drawn(app) if has_run else "No run yet" in drawn(app))
+        await pilot.pause()
+        pane = app.query_one(RunsPane)
+        assert app.focused is None or pane in app.focused.ancestors
+        assert app.focused is not None or not has_run
+        await pilot.press("space", "s", "p")
+        assert not app.notices and len(app.store.all()) == has_run

@@ -198,8 +198,9 @@ class Frame(SteadyApp):
             return
         if isinstance(pane, StagePane):
             pane.focus_default()
-        elif focusable := next((w for w in self.screen.focus_chain if pane in w.ancestors), None):
-            focusable.focus()
+        else:
+            # Where there is nothing to focus, the keys must not go on to the tab that was left.
+            self.screen.set_focus(next((w for w in self.screen.focus_chain if pane in w.ancestors), None))
         self._show_hints()
 
     def _keep_focus(self, focused: Widget | None) -> None:

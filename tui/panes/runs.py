@@ -181,7 +181,8 @@ class RunsPane(Vertical):
     def on_resize(self, _event: Resize) -> None:
         if self._layout != (layout := Layout.of(self.size.width)):
             self._layout = layout
-            self._show_rows(self.row.run if self.row else None)
+            if self.rows:  # before they are known, hiding the table would leave the focus nowhere to go
+                self._show_rows(self.row.run if self.row else None)
 
     def _show_rows(self, chosen: Run | None) -> None:
         self.table.show(self.rows, chosen, self.marked, self._layout)
