@@ -216,6 +216,8 @@ def make_run(
     run = store.create(config)
     ended = RunEnded(step=3, reason=reason, message="", elapsed_s=1.0)
     run.events_file.write_text(ended.to_line(f"2026-11-22T{hour}:00:00.000+00:00") + "\n", encoding="utf-8")
+    # One of which only the log is left is no model.
+    run.checkpoint_folder(3).mkdir()
     return run
 
 
