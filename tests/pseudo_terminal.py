@@ -59,6 +59,7 @@ class PseudoTerminal:
         )
         self._written = bytearray()
         self._pressed_at = 0
+        self._arrivals: list[tuple[float, int]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -77,6 +78,7 @@ class PseudoTerminal:
             while not self._is_closed:
                 if select.select([self._leader], [], [], 0.02)[0]:
                     self._written += os.read(self._leader, 65536)
+                    self._arrivals.append((time.perf_counter(), len(self._written)))
 
     @property
     def written(self) -> bytes:
@@ -120,6 +122,12 @@ class PseudoTerminal:
         self.until(
             lambda: all(self._written.find(word.encode(), self._pressed_at) >= 0 for word in words), seconds
         )
+
+    def arrival(self, words: str) -> float:
+        """When the read came, by `time.perf_counter`, that completed what has been drawn since the last key."""
+        self.until_shown(words)
+        end = self._written.find(words.encode(), self._pressed_at) + len(words.encode())
+        return next(at for at, size in self._arrivals if size >= end)
 
     def exit_code(self, seconds: float = 10) -> int:
         """The program's exit code, once everything that it wrote has been read."""

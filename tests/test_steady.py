@@ -1,9 +1,14 @@
 """Hasty keys: what Textual's own screens would fail on ends neither the app nor a training."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
+import pytest
 from textual.command import CommandList, CommandPalette
+from textual.screen import ModalScreen
 from textual.widgets import Button
+from textual.worker import WorkerFailed
 
 from driving import key_event, opened, until
 from tui.widgets.dialogs import Answer, ChoiceDialog
@@ -46,3 +51,36 @@ async def test_keys_for_a_screen_that_is_not_mounted_yet_wait_for_it(tmp_path: P
             await app.on_event(event)
         await until(pilot, lambda: answers)
         assert answers == ["no"] and len(app.screen_stack) == 1
+
+
+class Searching(ModalScreen[None]):
+    """Looks, once it may, for a part that it does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_look = asyncio.Event()
+
+    def on_mount(self) -> None:
+        self.run_worker(self._look)
+
+    async def _look(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.may_look.wait()
+        self.query_one("#nowhere")
+
+
+async def test_a_screen_that_is_closed_may_look_in_vain(tmp_path: Path) -> None:
+    """As the palette's search does that goes on when it is closed; an open one has a defect, and is told of it."""
+    async with opened(tmp_path) as (app, pilot):
+        app.push_screen(Searching())
+        await pilot.pause()
+        app.pop_screen()
+        await pilot.pause()
+        assert app.is_running and app._exception is None
+    with pytest.raises(WorkerFailed):
+        async with opened(tmp_path) as (app, pilot):
+            screen = Searching()
+            app.push_screen(screen)
+            await pilot.pause()
+            screen.may_look.set()
+            await pilot.pause()

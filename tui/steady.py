@@ -1,12 +1,19 @@
 """What Textual's own screens fail on when keys and clicks come faster than they are drawn, kept from failing."""
 
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
 from textual._context import active_message_pump
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.command import CommandList, CommandPalette
+from textual.css.query import NoMatches
 from textual.events import Event, Key
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import OptionList
+from textual.worker import WorkerFailed
 
 
 class SteadyApp(App[None]):
@@ -42,9 +49,25 @@ class SteadyApp(App[None]):
         lists = self.screen.query(CommandList) if is_palette else [self.focused]
         return any(isinstance(it, OptionList) and not it.scrollable_content_region for it in lists)
 
+    def _handle_exception(self, error: Exception) -> None:
+        if not (isinstance(error, WorkerFailed) and _is_of_a_closed_screen(error.error, self.screen_stack)):
+            super()._handle_exception(error)
+
     def pop_screen(self) -> AwaitComplete:
         """Take the top screen away, unless one asks for it that is gone: two quick keys dismiss a dialog twice."""
         asking = active_message_pump.get(None)
         if isinstance(asking, Screen) and asking not in self.screen_stack:
             return AwaitComplete.nothing()
         return super().pop_screen()
+
+
+def _is_of_a_closed_screen(error: BaseException, stack: Sequence[Screen[Any]]) -> bool:
+    """Whether a screen that is gone looked for a part of its own, gone before it: the palette's search does."""
+    if not isinstance(error, NoMatches):
+        return False
+    looking = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    widget = next((it for it in reversed(looking) if isinstance(it, Widget)), None)
+    if widget is None:
+        return False
+    screen = next((it for it in widget.ancestors_with_self if isinstance(it, Screen)), None)
+    return screen not in stack
