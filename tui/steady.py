@@ -10,6 +10,7 @@ from textual.await_complete import AwaitComplete
 from textual.command import CommandList, CommandPalette
 from textual.css.query import NoMatches
 from textual.events import Event, Key
+from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import OptionList
@@ -21,6 +22,9 @@ class SteadyApp(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        if self.no_color:
+            # Textual's own choice are greys, which are colours all the same.
+            self._filters = [NoColor() if isinstance(it, Monochrome) else it for it in self._filters]
         self._held_keys: list[Key] = []
         """Pressed before the screen that they are meant for was mounted."""
 
