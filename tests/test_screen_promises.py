@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.style import Style
+from textual.command import CommandList
 from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widget import Widget
@@ -95,6 +96,50 @@ def test_no_colour_means_none(trained_root: Path) -> None:
     with PseudoTerminal(trained_root) as terminal:
         terminal.until_shown("completed")
         assert _COLOUR.search(terminal.written)
+
+
+async def test_the_palette_s_chosen_line_is_seen_without_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going down changes the list's look."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with opened(tmp_path) as (app, pilot):
+        await pilot.press("ctrl+p")
+        await until(
+            pilot, lambda: app.screen.query(CommandList) and app.screen.query_one(CommandList).options
+        )
+        pictures = []
+        for _ in range(2):
+            await pilot.press("down")
+            await pilot.wait_for_scheduled_animations()
+            pictures.append(looks(app, app.screen.query_one(CommandList).region))
+        assert pictures[0] != pictures[1]
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "solarized-light", "textual-dark"])
+async def test_words_stand_out_from_their_ground(trained_root: Path, theme: str) -> None:
+    """In light themes too, no word of a training tab or of the runs is fainter than 3 to 1."""
+    async with opened(trained_root, "smoke") as (app, pilot):
+        app.theme = theme
+        for key in "127":
+            await pilot.press(key)
+            await pilot.wait_for_scheduled_animations()
+            for line in app.screen._compositor.render_strips():
+                for part in line:
+                    if any(char.isalnum() for char in part.text) and part.style:
+                        assert contrast(part.style) >= 3, f"{part.text!r} can hardly be read"
+
+
+def contrast(style: Style) -> float:
+    """How far the colours of characters and ground stand apart, from 1 to 21. Source: WCAG 2, relative luminance."""
+    assert style.color and style.bgcolor
+    luminances = []
+    for colour in (style.color, style.bgcolor):
+        parts = [part / 255 for part in colour.get_truecolor()]
+        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    low, high = sorted(luminances)
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("reason", ["completed", "stopped", "failed", ""])
