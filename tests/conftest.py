@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ def _away_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("BBTUI_DATA", "BBTUI_ON_EVENT"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_trains_on() -> Iterator[None]:
+    """A training that outlives its test would draw from the random numbers of the next one, and slow it down."""
+    yield
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("train ")]
+    for thread in left:
+        thread.join(10)
+    assert not [thread.name for thread in left if thread.is_alive()], "a training goes on after its test"
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -100,7 +101,7 @@ def train(
     if _processes() > 1:
         if detach:
             raise UsageError("torchrun's processes stay with it.", "Leave --detach out.")
-        raise typer.Exit(_train_together(store, wanted, as_json, on_event))
+        _train_together(store, wanted, as_json, on_event)
     run = wanted()
     if not detach:
         raise typer.Exit(train_here(run, as_json, on_event))
@@ -118,8 +119,8 @@ def _processes() -> int:
     return int(given) if given.isdecimal() else 1
 
 
-def _train_together(store: Runs, wanted: Callable[[], Run], as_json: bool, on_event: str) -> int:
-    """Train in all of torchrun's processes the run that the first one makes or finds; returns the exit code."""
+def _train_together(store: Runs, wanted: Callable[[], Run], as_json: bool, on_event: str) -> NoReturn:
+    """Train in all of torchrun's processes the run that the first one makes or finds; ends with its exit code."""
     from core.distributed import World
 
     world = World.joined()
@@ -135,7 +136,10 @@ def _train_together(store: Runs, wanted: Callable[[], Run], as_json: bool, on_ev
             raise UsageError("The first process could not begin.", "It says why.")
     code = train_here(store.find(name)[0], as_json, on_event if world.is_first else "", world)
     world.leave()
-    return code
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # Threads of torch.distributed can abort an interpreter that is being taken down; all is written by now.
+    os._exit(code)
 
 
 def train_here(run: Run, as_json: bool, on_event: str = "", world: "World | None" = None) -> int:
