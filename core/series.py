@@ -105,6 +105,12 @@ class RunSeries:
         """The marks of what someone did, the later ones last."""
         return [mark for mark in self.marks if mark.kind in ("change", "note")]
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How long everything is that a chart shows: while they stay, it looks the same."""
+        every = (*(len(series.steps) for series in self._series()), len(self.marks), len(self.best_marks))
+        return (*every, self.train.steps[-1] if self.train.steps else 0)
+
     def feed(self, event: Event) -> None:
         """Take one event in; those that no chart shows are passed over."""
         match event:

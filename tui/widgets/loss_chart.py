@@ -18,11 +18,14 @@ from tui.chart import Paint, View
 from tui.shown import Ghost
 
 _REDRAWS_PER_S = 4
+# Of a training in this process: the chart must not take what a step could use.
+_SHARE_OF_TIME = 0.02
+_LONGEST_WAIT_S = 2.0
 _GHOST_SHARE = 0.5
 
 
 class LossChart(Widget):
-    """Draws what `show` was given, at most four times a second and only while it can be seen."""
+    """Draws what `show` was given while it can be seen: four times a second at most, less often if it takes long."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -38,6 +41,10 @@ class LossChart(Widget):
         self._drawn: RenderResult | None = None
         self._drawn_for: object = None
         self._drawn_at = 0.0
+        self._drawing_s = 0.0
+        """What the last drawing took."""
+        self._lengths: tuple[int, ...] = ()
+        """Of what was drawn; while they stay, there is nothing new to draw."""
         self._is_stale = False
         self._timer: Timer | None = None
         self.drawings = 0
@@ -56,9 +63,12 @@ class LossChart(Widget):
             self._series, self.empty_text = series, empty_text
             self.redraw()
             return
+        if not self._is_stale and series and series.lengths == self._lengths:
+            return
         self._is_stale = True
         if self._timer is None and self.is_on_screen:
-            wait_s = max(0.0, self._drawn_at + 1 / _REDRAWS_PER_S - time.monotonic())
+            pause_s = max(1 / _REDRAWS_PER_S, min(_LONGEST_WAIT_S, self._drawing_s / _SHARE_OF_TIME))
+            wait_s = max(0.0, self._drawn_at + pause_s - time.monotonic())
             self._timer = self.set_timer(max(0.001, wait_s), self.redraw)
 
     def look(self, view: View) -> None:
@@ -88,9 +98,12 @@ class LossChart(Widget):
     def render(self) -> RenderResult:
         size = (self.size.width, self.size.height)
         if self._drawn is None or self._drawn_for != size:
+            began_at = time.monotonic()
+            self._lengths = self._series.lengths if self._series else ()
             self._drawn = self._draw(size)
             self._drawn_for = size
             self._drawn_at = time.monotonic()
+            self._drawing_s = self._drawn_at - began_at
             self._is_stale = False
             self.drawings += 1
         return self._drawn
