@@ -24,6 +24,16 @@ from tui.workers.training import StageRequest
 # ---------------------------------------------------------------- the frame
 
 
+async def test_why_a_run_ended_is_said_and_copied(tmp_path: Path) -> None:
+    """The reason has a line of its own, so that it is read on a narrow screen; copying takes all of it."""
+    why = "Memory ran out with a micro-batch of one row. Lower model.context."
+    run = a_run(tmp_path, [RunEnded(step=40, reason="failed", message=why, elapsed_s=60.0)])
+    async with opened(tmp_path) as (app, pilot):
+        await until(pilot, lambda: why in drawn(app))
+        await pilot.press("y")
+        assert run.name in app.clipboard and why in app.clipboard
+
+
 async def test_keys_go_to_tabs_and_focus_is_never_lost(tmp_path: Path) -> None:
     """1 to 7 show their tabs, the header says which, and something has the focus on each."""
     async with opened(tmp_path) as (app, pilot):

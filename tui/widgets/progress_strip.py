@@ -76,10 +76,16 @@ def fit(parts: list[str], width: int, gap: int) -> list[str]:
 
 
 def figures_line(state: RunState, width: int) -> str:
-    """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as it fits."""
+    """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as it fits.
+
+    Of a run that is over, why it ended, where that was said.
+    """
     if state.state == "interrupted":
         at = state.checkpoint_step
         return f"Its process is gone. R {f'resumes from step {at}' if at else 'begins it again'}."
+    if state.ended and state.ended.message and not state.is_live:
+        # Why it ended matters more than its last figures; all of it is in the Runs tab, and `y` copies it.
+        return clean_line(state.ended.message, width)
     parts = []
     if train := state.train:
         schedule = f" {state.config.optim.schedule}" if state.config and width >= 70 else ""

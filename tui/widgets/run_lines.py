@@ -76,6 +76,8 @@ def summary_of(state: RunState) -> str:
         lines.append(f"validation loss {loss_text(state.validated.loss)} at step {state.validated.step}")
     if state.train:
         lines.append(f"train loss {loss_text(state.train.loss)}, {state.train.tokens} tokens seen")
+    if state.ended and state.ended.message:
+        lines.append(clean_line(state.ended.message, 500))
     return "\n".join(lines)
 
 
@@ -126,8 +128,6 @@ def _loss_parts(state: RunState, width: int) -> list[Content]:
         parts.append(
             Content.assemble(("⠒ train ", "$text-primary"), (loss_text(state.train.loss), "bold"), change)
         )
-    if state.ended and state.ended.message and not state.is_live:
-        parts.append(Content(clean_line(state.ended.message, 80)))
     return parts
 
 
