@@ -218,10 +218,13 @@ async def storm_over_a_training(
             patch.setattr(subprocess, "Popen", no_process)
             await storm.blow(app, pilot, num_keys, num_resizes)
         assert app.trainer.job is not None and app.trainer.job.run == run, " ".join(storm.last)
+        # How many steps fell into the storm depends on the machine; that it did not stop the training does not.
+        during = len(losses(run))
+        assert during > 1
+        await until(pilot, lambda: len(losses(run)) > during + 2, 60)
         app.trainer.stop(save=False)
         await until(pilot, lambda: not app.trainer.is_busy, 60)
     seen = losses(run)
-    assert len(seen) > num_keys // 50
     assert headless_losses(root, max(seen)) == seen
 
 
