@@ -6,10 +6,12 @@ import math
 import pytest
 import torch
 
+from core import device
 from core.config import ModelConfig, OptimConfig
 from core.errors import CheckpointError
 from core.model import GPT
 from core.optim import (
+    Muon,
     Optimizers,
     load_optimizer_tensors,
     make_optimizer,
@@ -87,6 +89,28 @@ def test_muon_takes_the_matrices_of_blocks_and_no_direction_falls_behind() -> No
         if is_muons:
             sizes = torch.linalg.svdvals(parameter.detach() - before[name])
             assert sizes.max() < 3 * sizes.min(), name
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_muon_makes_torchs_updates_in_the_precision_that_the_device_is_fast_in(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit in bfloat16; in float32 as near as bfloat16 allows, without one slow product."""
+    monkeypatch.setattr(device, "gains_from_bfloat16", lambda _name: is_fast)
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(48, 16), (16, 48), (16, 16)]
+    ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
+    muon = Muon(ours, lr=0.01, weight_decay=0.1)
+    model = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        muon.step()
+        model.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=0.0 if is_fast else 1e-3)
+        assert is_fast or not torch.equal(one, other)
 
 
 # ---------------------------------------------------------------- schedule
