@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from core.allocator import keep_freed_memory
 from core.config import StageConfig
 from core.errors import UsageError
 
@@ -39,6 +40,7 @@ def choose(device: str = "auto", precision: str = "auto", gpu: int | None = None
     name = next(kind for kind in ("cuda", "mps", "cpu") if has[kind]) if device == "auto" else device
     if not has[name]:
         raise UsageError(f"device: this machine offers no {name}.", "Set device=auto or device=cpu.")
+    keep_freed_memory()
     if name == "cuda":
         # Matrix products of what stays in float32 may use the tensor cores' TF32.
         torch.set_float32_matmul_precision("high")

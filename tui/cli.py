@@ -79,8 +79,10 @@ def open_app(
             "There is no terminal to open the app in.",
             "Run `bbtui quickstart`, or see `bbtui --help` for the commands.",
         )
+    from core.allocator import keep_freed_memory
     from core.config import preset_file
 
+    keep_freed_memory()
     preset_file(preset, STAGES[0])  # an unknown preset is said before the screen opens
     from tui.app import BbtuiApp
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.allocator import give_back
 from core.commands import Stop
 from core.errors import BbtuiError, UsageError
 from core.events import RunEnded, RunStarted, TrainMeasured
@@ -95,6 +96,8 @@ class TrainingJob:
             )
         else:
             self._post(StageFinished(run, reason))
+        finally:
+            give_back()
 
     def _train(self) -> tuple[Run, str]:
         from core import launch
