@@ -19,7 +19,7 @@ from tui.shown import Ghost
 
 _REDRAWS_PER_S = 4
 # Of a training in this process: the chart must not take what a step could use.
-_SHARE_OF_TIME = 0.02
+_SHARE_OF_TIME = 0.01
 _LONGEST_WAIT_S = 2.0
 _GHOST_SHARE = 0.5
 
