@@ -1,6 +1,7 @@
 """Where the model computes and in which precision, chosen once."""
 
 import contextlib
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,10 @@ class Placement:
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory that this process ever held, or on an NVIDIA GPU had allocated there."""
+        return peak_memory_bytes(self.device)
 
 
 def choose(device: str = "auto", precision: str = "auto", gpu: int | None = None) -> Placement:
@@ -67,6 +72,20 @@ def gains_from_bfloat16(name: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without instructions for it (AMX, or AVX-512 BF16), a CPU converts back and forth and ends slower.
     return name == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """As `Placement.peak_memory_bytes`; what is held now where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        import psutil
+
+        return psutil.Process().memory_info().rss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -64,7 +64,7 @@ def probe(
     yield MachineFound(**asdict(machine))
     if should_stop():
         return
-    bench = _Bench(request, config, machine)
+    bench = Bench(request, config)
     rows = bench.warm_up(longest_s)
     started_s = time.monotonic()
     step_s: list[float] = []
@@ -78,30 +78,30 @@ def probe(
             break
     if should_stop():
         return
+    is_whole = rows == bench.micro_batch and not bench.is_slow
     yield PaceMeasured(
         step_s=_mean(step_s),
         validation_row_s=bench.validation_row_s(rows),
         token_s=bench.token_s(),
-        memory_bytes=bench.memory_bytes() if rows == bench.micro_batch and not bench.is_slow else 0,
+        memory_bytes=bench.placement.peak_memory_bytes() if is_whole else 0,
         elapsed_s=time.monotonic() - started_s,
     )
 
 
-class _Bench:
+class Bench:
     """A model, its optimizer, and the pieces of a step that are timed."""
 
-    def __init__(self, request: ProbeRequest, config: StageConfig, machine: Machine) -> None:
+    def __init__(self, request: ProbeRequest, config: StageConfig) -> None:
         assert config.model
         self._request = request
         self._config = config
-        self._machine = machine
-        self._placement = device.of(config)
-        self._model = build(config.model, request.vocabulary)
-        self._model.initialise(config.seed)
-        self._model.to(self._placement.device)
-        self._optimizer = make_optimizer(self._model, config.optim)
+        self.placement = device.of(config)
+        self.model = build(config.model, request.vocabulary)
+        self.model.initialise(config.seed)
+        self.model.to(self.placement.device)
+        self._optimizer = make_optimizer(self.model, config.optim)
         if config.compile:
-            for block in self._model.blocks:
+            for block in self.model.blocks:
                 block.compile()
         self._draw = torch.Generator().manual_seed(config.seed)
         self.micro_batch = min(config.batch.micro_batch, request.rows_per_step)
@@ -147,49 +147,44 @@ class _Bench:
         """Seconds of a row without a gradient."""
         if self.is_slow:
             return self._row_s / 3  # the backward pass takes twice the forward one
-        self._model.eval()
+        self.model.eval()
         batch = self._batch(rows)
         started_s = time.monotonic()
-        with torch.no_grad(), self._placement.autocast():
+        with torch.no_grad(), self.placement.autocast():
             float(self._loss_sum(batch))
         return (time.monotonic() - started_s) / rows
 
     def token_s(self) -> float:
         """Seconds of a drawn token."""
-        cache = self._model.new_cache()
-        one = torch.zeros(1, 1, dtype=torch.long, device=self._placement.device)
+        cache = self.model.new_cache()
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.placement.device)
         started_s = time.monotonic()
         with torch.no_grad():
             for _ in range(drawn := 1 if self.is_slow else _DRAWN_TOKENS):
-                self._model(one, cache)
-        self._placement.synchronise()
+                self.model(one, cache)
+        self.placement.synchronise()
         return (time.monotonic() - started_s) / drawn
 
-    def memory_bytes(self) -> int:
-        if self._machine.device == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return _peak_resident_bytes()
-
     def _accumulate(self, rows: int) -> None:
-        self._model.train()
+        self.model.train()
         batch = self._batch(rows)
-        with self._placement.autocast():
+        with self.placement.autocast():
             part = self._loss_sum(batch) / batch.supervised
         part.backward()
-        self._placement.synchronise()
+        self.placement.synchronise()
 
     def _update(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.optim.clip_norm or float("inf"))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optim.clip_norm or float("inf"))
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._placement.synchronise()
+        self.placement.synchronise()
 
     def _loss_sum(self, batch: Batch) -> Tensor:
-        return loss_sum(self._model, batch, self._placement.device)
+        return loss_sum(self.model, batch, self.placement.device)
 
     def _batch(self, rows: int) -> Batch:
         """Random ids; the last tokens of each row are the learned ones, as those of an answer."""
-        width = min(self._request.row_tokens, self._model.config.context)
+        width = min(self._request.row_tokens, self.model.config.context)
         ids = torch.randint(0, self._request.vocabulary, (rows, width + 1), generator=self._draw)
         learned = max(1, round(width * self._request.supervised_share))
         targets = ids[:, 1:].clone()
@@ -207,18 +202,6 @@ def _is_steady(step_s: list[float], elapsed_s: float) -> bool:
 def _mean(values: list[float]) -> float:
     # What disturbs a step now will disturb the run's steps too, so that the mean foretells more than the median.
     return sum(values) / len(values)
-
-
-def _peak_resident_bytes() -> int:
-    """Most memory that this process ever held; what it holds now where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        import psutil
-
-        return psutil.Process().memory_info().rss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:

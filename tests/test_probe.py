@@ -13,7 +13,7 @@ import torch
 from core import probe_bench
 from core.plan import plan_of
 from core.probe import MachineFound, PaceMeasured, ProbeFailed, ProbeProcess, ProbeProgressed, ProbeRequest
-from core.probe_bench import _Bench, machine_of, probe
+from core.probe_bench import Bench, probe
 from core.runs import Runs
 
 
@@ -64,8 +64,8 @@ class Clock:
         self.rows: list[int] = []
         self.row_s, self.update_s = row_s, update_s
         monkeypatch.setattr(probe_bench.time, "monotonic", lambda: self.now_s)
-        monkeypatch.setattr(_Bench, "_accumulate", lambda _, rows: self.accumulate(rows))
-        monkeypatch.setattr(_Bench, "_update", lambda _: self.update())
+        monkeypatch.setattr(Bench, "_accumulate", lambda _, rows: self.accumulate(rows))
+        monkeypatch.setattr(Bench, "_update", lambda _: self.update())
 
     def accumulate(self, rows: int) -> None:
         self.rows.append(rows)
@@ -75,9 +75,9 @@ class Clock:
         self.now_s += self.update_s
 
 
-def bench_of(request: ProbeRequest) -> _Bench:
+def bench_of(request: ProbeRequest) -> Bench:
     config = probe_bench.StageConfig.model_validate_json(request.config)
-    return _Bench(request, config, machine_of(config))
+    return Bench(request, config)
 
 
 @pytest.mark.parametrize("rows_per_step", [3, 8, 20, 512])

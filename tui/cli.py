@@ -10,7 +10,7 @@ import typer
 from core.config import DEFAULT_PRESET, STAGES
 from core.errors import BbtuiError, RetryLaterError, UsageError
 from core.runs import find_root
-from tui.commands import configs, models, plans, queues, runs, training
+from tui.commands import bench, configs, models, plans, queues, runs, training
 from tui.commands.options import Root
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(plans.plan)
 app.command()(training.train)
 app.command("eval")(models.evaluate)
 app.command()(models.chat)
+app.command()(bench.bench)
 app.add_typer(queues.queue_app, name="queue")
 app.add_typer(runs.runs_app, name="runs")
 app.add_typer(configs.config_app, name="config")
