@@ -16,8 +16,9 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """Sizes of the Transformer. Later stages inherit them from their parent."""
 
-    architecture: Literal["gpt2", "modern"] = "gpt2"
-    """gpt2: as released; modern: rotary positions, normalised queries and keys, squared ReLU, smeared tokens."""
+    architecture: Literal["gpt2", "modern", "nanochat"] = "gpt2"
+    """gpt2: as released; modern: rotary positions, normalised queries and keys, squared ReLU, smeared tokens;
+    nanochat: like modern, in the layout of that name, with a head of its own."""
     layers: Annotated[int, Field(ge=1, le=200)] = 12
     """Transformer blocks."""
     heads: Annotated[int, Field(ge=1, le=256)] = 12
@@ -36,8 +37,8 @@ class ModelConfig(Section):
             raise ValueError(
                 f"width {self.width} does not divide into {self.heads} heads; {near} heads would fit"
             )
-        if self.architecture == "modern" and self.width // self.heads % 2:
-            raise ValueError("modern turns numbers in pairs: width over heads must be even")
+        if self.architecture != "gpt2" and self.width // self.heads % 2:
+            raise ValueError(f"{self.architecture} turns numbers in pairs: width over heads must be even")
         return self
 
 

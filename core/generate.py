@@ -131,7 +131,7 @@ class _Reader:
         seen = ids if self._cache else self._ids
         hidden = self._model.hidden(torch.tensor([seen], device=self._model.device), self._cache)
         # Only the last position is asked for: the head is the largest product of a short pass.
-        return torch.nn.functional.linear(hidden[0, -1], self._model.head).float().cpu()
+        return self._model.logits(hidden[0, -1]).float().cpu()
 
 
 def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:

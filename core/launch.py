@@ -129,6 +129,8 @@ def count_parameters(model: ModelConfig, padded_vocabulary: int) -> int:
     c = model.width
     if model.architecture == "modern":
         return padded_vocabulary * c + model.layers * (12 * c * c + 2 * c) + 2 * c
+    if model.architecture == "nanochat":
+        return 2 * padded_vocabulary * c + model.layers * 12 * c * c
     block = 12 * c * c + 13 * c
     return padded_vocabulary * c + model.context * c + model.layers * block + 2 * c
 

@@ -13,15 +13,26 @@ from torch import Tensor
 _LOGITS_AT_ONCE = 1 << 24
 
 
-def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    """Summed nats of the targets, a float32 scalar. Shapes: hidden (N, C), head (V, C), targets (N,)."""
-    return _ChunkedCrossEntropy.apply(hidden, head, targets)  # type: ignore[no-any-return]
+def capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits of any shape, bent towards the bounds cap and -cap; None leaves them as they are."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def target_log_probabilities(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
+    """Summed nats of the targets, a float32 scalar. Shapes: hidden (N, C), head (V, C), targets (N,).
+
+    Args:
+        cap: the logits' bound, as in `capped`.
+    """
+    return _ChunkedCrossEntropy.apply(hidden, head, targets, cap)  # type: ignore[no-any-return]
+
+
+def target_log_probabilities(
+    hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None
+) -> Tensor:
     """Log probability of each target, (N,) float32; shapes as in `summed_cross_entropy`."""
     pieces = [
-        -F.cross_entropy(F.linear(h, head).float(), t, reduction="none")
+        -F.cross_entropy(capped(F.linear(h, head).float(), cap), t, reduction="none")
         for h, t in _chunks(hidden, targets, head.size(0))
     ]
     return torch.cat(pieces) if pieces else hidden.new_zeros(0)
@@ -30,6 +41,14 @@ def target_log_probabilities(hidden: Tensor, head: Tensor, targets: Tensor) -> T
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> zip:  # type: ignore[type-arg]
     rows = max(16, _LOGITS_AT_ONCE // vocabulary)
     return zip(hidden.split(rows), targets.split(rows), strict=True)
+
+
+def _logs(logits: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
+    """Log probabilities of logits, which are used up; and tanh(logits / cap), which the cap's slope is made of."""
+    if cap is None:
+        return logits.log_softmax(dim=-1), None
+    bent = logits.div_(cap).tanh_()
+    return (cap * bent).log_softmax(dim=-1), bent
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -41,7 +60,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         device = hidden.device.type
         autocasts = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
@@ -53,12 +72,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         start = 0
         with torch.autocast(device, enabled=False):
             for h, t in _chunks(h_all, targets, weight.size(0)):
-                logs = (h @ w.t()).float().log_softmax(dim=-1)
+                logs, bent = _logs((h @ w.t()).float(), cap)
                 total -= logs.gather(-1, t[:, None]).sum()
                 if grad_hidden is not None and grad_weight is not None:
                     # Gradient of the summed loss by the logits: softmax, less one at the target.
                     slope = logs.exp_()
                     slope.scatter_add_(-1, t[:, None], slope.new_full((len(t), 1), -1.0))
+                    if bent is not None:
+                        # cap * tanh(x / cap) has the slope 1 - tanh^2.
+                        slope.mul_(bent.square_().neg_().add_(1))
                     slope = slope.to(dtype)
                     grad_hidden[start : start + len(t)] = slope @ w
                     grad_weight += slope.t() @ h
@@ -68,6 +90,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_total, grad_weight * grad_total, None
+        return grad_hidden * grad_total, grad_weight * grad_total, None, None

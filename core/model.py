@@ -1,9 +1,9 @@
-"""Two Transformers from linear and embedding layers, to be read from top to bottom: GPT-2, and what came of it since.
+"""Transformers from linear and embedding layers, to be read from top to bottom: GPT-2, and what came of it since.
 
 Letters: B batch, T time (tokens), C width, H heads, D head width (C / H), V vocabulary, N supervised positions.
 Sources: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; sizes and initialisation as in
 the released GPT-2, whose attribute names `GPT` follows. `ModernGPT` gathers what the speed records for GPT-2 have found
-to pay, under the attribute names of the architecture nanochat.
+to pay, under the attribute names of the architecture nanochat; it has a form that is nanochat's to the letter.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.kv_cache import KVCache
-from core.loss import summed_cross_entropy, target_log_probabilities
+from core.loss import capped, summed_cross_entropy, target_log_probabilities
 
 _PLAIN_UP_TO = 512
 """Tokens of a row up to which plain attention is the faster one in bfloat16 on a CPU."""
@@ -103,10 +103,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What both architectures share: from what the head reads to logits and losses.
+    """What all architectures share: from what the head reads to logits and losses.
 
     Subclasses are made from (config, vocabulary), the rows of the embedding (V), padding included.
     """
+
+    logit_cap: float | None = None
+    """Logits bend towards this bound on either side; None lets them grow."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -153,7 +156,11 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of every next token: (B, T) ids -> (B, T, V)."""
-        return F.linear(self.hidden(tokens, cache), self.head)
+        return self.logits(self.hidden(tokens, cache))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What the head makes of hidden vectors: (.., C) -> (.., V)."""
+        return capped(F.linear(hidden, self.head), self.logit_cap)
 
     def loss_sum(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
         """Summed nats of the targets, a float32 scalar; logits exist for a chunk of positions at a time.
@@ -162,13 +169,13 @@ class Transformer(nn.Module):
         the supervised ones, or None where all are.
         """
         hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        return summed_cross_entropy(hidden, self.head, wanted)
+        return summed_cross_entropy(hidden, self.head, wanted, self.logit_cap)
 
     @torch.no_grad()
     def log_probabilities(self, tokens: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
         """Log probability of each supervised target, (N,) float32. Shapes as in `loss_sum`."""
         hidden, wanted = self._supervised(self.hidden(tokens), targets, positions)
-        return target_log_probabilities(hidden, self.head, wanted)
+        return target_log_probabilities(hidden, self.head, wanted, self.logit_cap)
 
     @staticmethod
     def _supervised(hidden: Tensor, targets: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -243,14 +250,14 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """Root mean square 1 over the width, then a learned scale."""
+    """Root mean square 1 over the width, then a learned scale; nanochat has none."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(config.width)) if config.architecture == "modern" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+        return F.rms_norm(x, x.shape[-1:], self.weight, eps=1e-6)
 
 
 class RotaryAttention(nn.Module):
@@ -292,9 +299,9 @@ class ModernBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
-        self.input_layernorm = RMSNorm(config.width)
+        self.input_layernorm = RMSNorm(config)
         self.self_attn = RotaryAttention(config)
-        self.post_attention_layernorm = RMSNorm(config.width)
+        self.post_attention_layernorm = RMSNorm(config)
         self.mlp = SquaredReluMLP(config)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
@@ -304,18 +311,26 @@ class ModernBlock(nn.Module):
 
 
 class ModernGPT(Transformer):
-    """Rotary positions, root-mean-square norms, normalised queries and keys, squared ReLU, no biases; a tied head.
+    """Rotary positions, root-mean-square norms, normalised queries and keys, squared ReLU, no biases.
 
-    Each token's embedding is smeared with the one before, so that a single layer can look for what followed a token
-    earlier. What each block adds begins at zero: the first steps train the embedding.
+    What each block adds begins at zero: the first steps train the embedding. There are two forms:
+
+    - modern: norms have a scale, the head is tied, and each token's embedding is smeared with the one before, so that
+      a single layer can look for what followed a token earlier.
+    - nanochat: the layout of NanoChatForCausalLM in transformers. No scale, no smear, a head of its own, capped logits.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(vocabulary, config.width)
-        self.smear = nn.Parameter(torch.zeros(config.width))
         self.layers = nn.ModuleList(ModernBlock(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width)
+        self.norm = RMSNorm(config)
+        self.smear = self.lm_head = None
+        if config.architecture == "modern":
+            self.smear = nn.Parameter(torch.zeros(config.width))
+        else:
+            self.lm_head = nn.Linear(config.width, vocabulary, bias=False)
+            self.logit_cap = 15.0
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -323,12 +338,12 @@ class ModernGPT(Transformer):
 
     @property
     def head(self) -> Tensor:
-        return self.embed_tokens.weight
+        return (self.lm_head or self.embed_tokens).weight
 
     def initialise(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith(("smear", "o_proj.weight", "fc2.weight")):
+            if name.endswith(("smear", "o_proj.weight", "fc2.weight", "lm_head.weight")):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 1:
                 nn.init.ones_(parameter)
@@ -341,7 +356,9 @@ class ModernGPT(Transformer):
         positions = torch.arange(past, past + tokens.size(1), device=tokens.device)
         turn = angles(positions, self.config.width // self.config.heads)
         x = self.embed_tokens(tokens)
-        x = normalised(x + self.smear * _one_before(x, cache))
+        if self.smear is not None:
+            x = x + self.smear * _one_before(x, cache)
+        x = normalised(x)
         for layer, block in enumerate(self.layers):
             x = block(x, turn, cache, layer)
         if cache is not None:
@@ -361,5 +378,5 @@ def build(config: ModelConfig, vocabulary: int, device: str = "cpu") -> Transfor
     No random number is drawn: all threads share them, and dropout in a training that goes on counts on its own.
     """
     with torch.device("meta"):
-        model = (ModernGPT if config.architecture == "modern" else GPT)(config, vocabulary)
+        model = (GPT if config.architecture == "gpt2" else ModernGPT)(config, vocabulary)
     return model if device == "meta" else model.to_empty(device=device)

@@ -25,6 +25,8 @@ _PROGRAM_BYTES = 400_000_000
 """Resident with Python, PyTorch and its kernels, before any model: measured on Linux, CPU build."""
 _LOGITS_AT_ONCE = 1 << 24
 """As `core.loss` has it; that file needs torch."""
+_KEPT_BYTES = {"gpt2": (64, 38, 4), "modern": (84, 60, 16), "nanochat": (76, 53, 8)}
+"""Bytes kept for the backward pass per token and number of its vector: by a block, the same in bfloat16, outside."""
 _PLAIN_ATTENTION_UP_TO = 512
 """As `core.model` has it."""
 
@@ -52,9 +54,11 @@ class Memory:
     - weights 4 P, gradient 4 P; in bfloat16 another 2 P for the weights' copies
     - optimizer: AdamW 8 a parameter, Muon 4 a parameter of the blocks' matrices
     - activations: B T C (L a + b + 20), a being what a block keeps for its backward pass: for GPT-2 64 (38 in
-      bfloat16), for the modern one 84 (60), 2 e more with dropout; b 4 or 16. Plain attention (bfloat16 on a CPU, T up
-      to 512) adds L (2 B H T T + 4 B T C). These were read off autograd; the 20 is for the backward pass itself.
-    - logits: 8 a number of one chunk, at most 2^24 of them; 12 V C for the head's gradients; 8 N C
+      bfloat16), for the modern one 84 (60), for nanochat 76 (53), 2 e more with dropout; b 4, 16 or 8. Plain attention
+      (bfloat16 on a CPU, T up to 512) adds L (2 B H T T + 4 B T C). These were read off autograd; the 20 is for the
+      backward pass itself.
+    - logits: 8 a number of one chunk, at most 2^24 of them, 12 where they are capped; 12 V C for the head's gradients;
+      8 N C
     - program: 400 MB
     """
 
@@ -301,20 +305,22 @@ def _memory(plan: Plan) -> Memory:
     is_short = machine.precision == "bfloat16"
     c, layers, tokens = model.width, model.layers, round(plan.micro_batch * plan.row_tokens)
     matrices = 12 * c * c * layers if config.optim.matrices == "muon" else 0
-    kept = {"gpt2": (64, 38), "modern": (84, 60)}[model.architecture][is_short]
+    in_full, in_short, outside = _KEPT_BYTES[model.architecture]
+    kept = in_short if is_short else in_full
     if model.dropout:
         kept += 4 if is_short else 8
-    activations = tokens * c * (layers * kept + (4 if model.architecture == "gpt2" else 16) + 20)
+    activations = tokens * c * (layers * kept + outside + 20)
     if is_short and machine.device == "cpu" and plan.row_tokens <= _PLAIN_ATTENTION_UP_TO:
         activations += layers * tokens * round(2 * model.heads * plan.row_tokens + 4 * c)
     learned = round(tokens * (plan.data.supervised_share if plan.data else 1))
     chunk = min(learned, max(16, _LOGITS_AT_ONCE // plan.vocabulary))
+    per_logit = 12 if model.architecture == "nanochat" else 8
     return Memory(
         weights_bytes=(6 if is_short else 4) * parameters,
         gradient_bytes=4 * parameters,
         optimizer_bytes=4 * matrices + 8 * (parameters - matrices),
         activation_bytes=activations,
-        logits_bytes=8 * chunk * plan.vocabulary + 12 * plan.vocabulary * c + 8 * learned * c,
+        logits_bytes=per_logit * chunk * plan.vocabulary + 12 * plan.vocabulary * c + 8 * learned * c,
         # A GPU holds neither Python nor PyTorch's libraries.
         program_bytes=_PROGRAM_BYTES if machine.device == "cpu" else 0,
     )

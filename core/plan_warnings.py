@@ -33,13 +33,13 @@ def usual_rate(plan: Plan) -> float:
 
     Matrices bear a rate in inverse proportion to the width (Yang et al. 2022, arXiv 2203.03466), some 2e-3 at
     width 768, under AdamW and under a Muon that is scaled to it alike. With Muon the rate is that of embeddings and
-    norms, which bear 2e-2 in the modern architecture and half of it in GPT-2's, and matrices have a share of it.
+    norms, which bear 2e-2 in the modern architectures and half of it in GPT-2's, and matrices have a share of it.
     Questions are learned at a fifth of that: the model is to keep what it knows.
     """
     optim = plan.config.optim
     usual = min(_HIGHEST_MATRIX_RATE, _MATRIX_RATE_AT_768 * 768 / plan.model.width)
     if optim.matrices == "muon":
-        embeddings = _EMBEDDING_RATE if plan.model.architecture == "modern" else _EMBEDDING_RATE / 2
+        embeddings = _EMBEDDING_RATE if plan.model.architecture != "gpt2" else _EMBEDDING_RATE / 2
         usual = min(usual / optim.muon_share, embeddings)
     return usual * (_FINETUNING_SHARE if plan.config.learns_pairs else 1)
 

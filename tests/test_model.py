@@ -1,4 +1,4 @@
-"""The models are GPT-2 and its modern form, their fast paths equal the plain ones, and nobody peeks."""
+"""The models are GPT-2 and its modern forms, their fast paths equal the plain ones, and nobody peeks."""
 
 import math
 
@@ -14,7 +14,7 @@ from core.model import GPT, ModernGPT, Transformer, attend, attend_plainly, buil
 SMALL = ModelConfig(layers=3, heads=4, width=64, context=256)
 
 
-ARCHITECTURES = ["gpt2", "modern"]
+ARCHITECTURES = ["gpt2", "modern", "nanochat"]
 
 
 def sizes(architecture: str) -> ModelConfig:
@@ -33,9 +33,9 @@ def model(request: pytest.FixtureRequest) -> Transformer:
 def stir(model: ModernGPT) -> None:
     """Random numbers for what begins at zero, which would hide a layer that is left out."""
     generator = torch.Generator().manual_seed(4)
-    for block in model.layers:
-        for layer in (block.self_attn.o_proj, block.mlp.fc2):  # type: ignore[union-attr]
-            nn.init.normal_(layer.weight, std=0.02, generator=generator)  # type: ignore[union-attr]
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "fc2.weight", "lm_head.weight")):
+            nn.init.normal_(parameter, std=0.02, generator=generator)
     for parameter in model.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, generator=generator)
@@ -113,6 +113,37 @@ def test_logits_equal_an_independent_modern_model() -> None:
             smeared[:, position] += ours.smear * ours.embed_tokens(tokens[:, position - 1])
         difference = (ours(tokens) - theirs(inputs_embeds=smeared).logits).abs().max().item()
     assert difference < 1e-4
+
+
+@pytest.mark.parametrize("head_std", [0.02, 1.0])
+def test_logits_equal_an_independent_nanochat(head_std: float) -> None:
+    """Random weights under the same names, against transformers' NanoChatForCausalLM as it stands. The larger head
+    makes logits that the cap bends."""
+    transformers = pytest.importorskip("transformers")
+    config = ModelConfig(architecture="nanochat", layers=4, heads=4, width=256, context=512)
+    ours = ModernGPT(config, 1024).eval()
+    ours.initialise(1)
+    stir(ours)
+    nn.init.normal_(ours.head, std=head_std, generator=torch.Generator().manual_seed(2))
+    theirs = transformers.NanoChatForCausalLM(
+        transformers.NanoChatConfig(
+            vocab_size=1024,
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+        )
+    ).eval()
+    theirs.load_state_dict(
+        {n if n == "lm_head.weight" else f"model.{n}": tensor for n, tensor in ours.state_dict().items()}
+    )
+    tokens = tokens_of((2, 512), 1024)
+    with torch.no_grad():
+        logits = ours(tokens)
+        difference = (logits - theirs(tokens).logits).abs().max().item()
+    assert difference < 1e-4
+    assert (logits.abs().max() > 14) == (head_std == 1.0)
 
 
 def test_the_model_is_made_of_linear_and_embedding_layers(model: Transformer) -> None:
@@ -211,6 +242,20 @@ def test_chunked_loss_and_gradient_equal_the_plain_ones(
         assert torch.allclose(chunked[name], parameter.grad, atol=2e-4, rtol=1e-4), name  # type: ignore[arg-type]
 
 
+def test_a_capped_loss_has_the_gradient_of_the_bent_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With logits far beyond the cap, in chunks, against the same written out."""
+    monkeypatch.setattr(core.loss, "_LOGITS_AT_ONCE", 64 * 17)
+    generator = torch.Generator().manual_seed(0)
+    hidden, head = (torch.randn(n, 32, generator=generator).requires_grad_() for n in (50, 64))
+    targets = torch.randint(0, 64, (50,), generator=generator)
+    plain = F.cross_entropy(5 * torch.tanh(hidden @ head.t() / 5), targets, reduction="sum")
+    expected = torch.autograd.grad(plain, (hidden, head))
+    loss = core.loss.summed_cross_entropy(hidden, head, targets, cap=5)
+    assert math.isclose(loss.item(), plain.item(), rel_tol=1e-5)
+    for found, wanted in zip(torch.autograd.grad(loss, (hidden, head)), expected, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
 def test_chunked_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor made on the way is a chunk, not B * T * V."""
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -262,7 +307,7 @@ def test_counted_parameters_are_the_models() -> None:
     assert count_parameters(ModelConfig(), 50304) == 124_475_904
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_making_a_model_draws_no_random_number(architecture: str) -> None:
     """A chat that opens a model in another thread must not change the dropout of the run that trains meanwhile."""
     torch.manual_seed(5)

@@ -101,7 +101,7 @@ def test_mistakes_are_those_of_a_start(tmp_path: Path, trained_root: Path) -> No
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+@pytest.mark.parametrize("architecture", ["gpt2", "modern", "nanochat"])
 @pytest.mark.parametrize("matrices", ["adamw", "muon"])
 def test_the_optimizer_is_as_large_as_planned(tmp_path: Path, architecture: str, matrices: str) -> None:
     """The bytes of weights and optimizer are those of the tensors that a step makes."""
