@@ -83,7 +83,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         slope.mul_(bent.square_().neg_().add_(1))
                     slope = slope.to(dtype)
                     grad_hidden[start : start + len(t)] = slope @ w
-                    grad_weight += slope.t() @ h
+                    if dtype == grad_weight.dtype:
+                        # Into the sum at once: a product of its own would be as large as the head.
+                        grad_weight.addmm_(slope.t(), h)
+                    else:
+                        grad_weight += slope.t() @ h
                 start += len(t)
         if grad_hidden is not None and grad_weight is not None:
             ctx.save_for_backward(grad_hidden, grad_weight)
@@ -92,4 +96,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_total, grad_weight * grad_total, None, None
+        # In place: backward comes once, and the head's gradient is as large as the head.
+        return grad_hidden.mul_(grad_total), grad_weight.mul_(grad_total), None, None

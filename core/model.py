@@ -7,10 +7,12 @@ to pay, under the attribute names of the architecture nanochat; it has a form th
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.config import ModelConfig
 from core.kv_cache import KVCache
@@ -38,10 +40,10 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Shapes: q (B, H, T, D); k and v (B, H, S, D) with S >= T, the last T of them being the queries' own.
     """
     t, s = q.size(-2), k.size(-2)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     # A query sees itself and all before it: row i of the last T tokens sees the first S - T + i + 1.
-    visible = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(diagonal=s - t)
-    return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1) @ v
+    unseen = q.new_full((t, s), float("-inf")).triu(diagonal=s - t + 1)
+    scores = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)
+    return (scores + unseen).softmax(dim=-1) @ v
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -55,6 +57,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=q.size(-2) > 1)
 
 
+def recomputed(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """part(x), of which only x is kept for the backward pass; what lies between is computed there once more.
+
+    For what costs little time and much memory: a norm or an activation before a linear layer, which itself is not
+    computed again.
+    """
+    if not torch.is_grad_enabled():
+        return part(x)
+    return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -63,10 +76,11 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.width, config.width)
         self.attend = attend
 
-    def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, norm: nn.Module, cache: KVCache | None, layer: int) -> Tensor:
         b, t, c = x.shape
+        projected = recomputed(lambda x: self.c_attn(norm(x)), x)
         # (B, T, 3C) -> three of (B, H, T, D)
-        q, k, v = self.c_attn(x).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = projected.view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         y = self.attend(q, k, v)
@@ -79,8 +93,9 @@ class MLP(nn.Module):
         self.c_fc = nn.Linear(config.width, 4 * config.width)
         self.c_proj = nn.Linear(4 * config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
+        h = recomputed(lambda x: self.c_fc(norm(x)), x)
+        return recomputed(lambda h: self.c_proj(F.gelu(h, approximate="tanh")), h)
 
 
 class Block(nn.Module):
@@ -98,8 +113,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: KVCache | None, layer: int) -> Tensor:
-        x = x + F.dropout(self.attn(self.ln_1(x), cache, layer), self.dropout, self.training)
-        return x + F.dropout(self.mlp(self.ln_2(x)), self.dropout, self.training)
+        x = x + F.dropout(self.attn(x, self.ln_1, cache, layer), self.dropout, self.training)
+        return x + F.dropout(self.mlp(x, self.ln_2), self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -291,8 +306,9 @@ class SquaredReluMLP(nn.Module):
         self.fc1 = nn.Linear(config.width, 4 * config.width, bias=False)
         self.fc2 = nn.Linear(4 * config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.fc1(x)).square())
+    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
+        h = recomputed(lambda x: self.fc1(norm(x)), x)
+        return recomputed(lambda h: self.fc2(F.relu(h).square()), h)
 
 
 class ModernBlock(nn.Module):
@@ -307,7 +323,7 @@ class ModernBlock(nn.Module):
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None, layer: int) -> Tensor:
         attended = self.self_attn(self.input_layernorm(x), turn, cache, layer)
         x = x + F.dropout(attended, self.dropout, self.training)
-        return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
+        return x + F.dropout(self.mlp(x, self.post_attention_layernorm), self.dropout, self.training)
 
 
 class ModernGPT(Transformer):

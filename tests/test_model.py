@@ -280,6 +280,27 @@ def test_chunked_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) ->
     assert largest < 8 * 256 * 2048 / 4
 
 
+@pytest.mark.parametrize(("architecture", "most"), [("gpt2", 11), ("modern", 17)])
+def test_norms_and_activations_are_computed_again_instead_of_kept(architecture: str, most: int) -> None:
+    """What a layer keeps for the backward pass, in numbers a token and channel; six more without that."""
+    config, rows = sizes(architecture), 2
+    model = build(config, 512)
+    model.initialise(0)
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        hidden = model.hidden(tokens_of((rows, config.context)))
+    numbers = sum(size for place, size in kept.items() if place not in weights) / 4
+    a_layer = numbers / (hidden.numel() * config.layers)
+    assert a_layer < most + 3 / config.layers, a_layer  # the embedding and the last norm keep some too
+
+
 def test_log_probabilities_equal_the_softmax(model: Transformer) -> None:
     tokens, targets = tokens_of((2, 50)), tokens_of((2, 50), seed=1)
     expected = model(tokens).log_softmax(-1).gather(-1, targets[..., None]).flatten()
