@@ -130,7 +130,7 @@ def test_memory_follows_the_micro_batch_and_the_precision(tmp_path: Path) -> Non
 # ---------------------------------------------------------------- what it warns of
 
 
-@pytest.mark.parametrize("preset", ["quickstart", "gpt2-small", "smoke"])
+@pytest.mark.parametrize("preset", ["quickstart", "gpt2-small", "smoke", "speedrun"])
 def test_presets_are_warned_of_what_is_true_alone(tmp_path: Path, preset: str) -> None:
     plan = planned(tmp_path, preset=preset)
     assert not words(replace(plan, memory_free_bytes=1 << 40, disk_free_bytes=1 << 50).on(CPU))

@@ -20,7 +20,7 @@ from core.config import (
 )
 from core.launch import count_parameters, scaled_overrides
 
-PRESETS = ["quickstart", "gpt2-small", "smoke"]
+PRESETS = ["quickstart", "gpt2-small", "smoke", "speedrun"]
 EVERY = [(preset, stage) for preset in PRESETS for stage in STAGES]
 
 
@@ -121,6 +121,18 @@ def test_gpt2_small_asks_and_samples_as_published() -> None:
         config = stage_of("gpt2-small", stage)
         assert config.prompt_format == "plain" and config.samples.top_k == 10
         assert config.samples.every and config.samples.prompts
+
+
+def test_speedrun_is_gpt2_small_by_the_modern_recipe() -> None:
+    """The same layers, width, context, vocabulary and batch; the blocks hold as many numbers."""
+    ours, published = stage_of("speedrun", "pretrain"), stage_of("gpt2-small", "pretrain")
+    assert ours.model and published.model and ours.model.architecture == "nanochat"
+    for name in ("layers", "width", "context"):
+        assert getattr(ours.model, name) == getattr(published.model, name)
+    assert ours.tokenizer == published.tokenizer and ours.batch == published.batch
+    assert ours.steps * ours.batch.tokens < ours.data.max_tokens * (1 - ours.data.validation_share)
+    assert all(stage_of("speedrun", stage).optim.matrices == "muon" for stage in STAGES)
+    assert count_parameters(ours.model, 50304) - 2 * 50304 * 768 == 12 * 12 * 768**2
 
 
 # ---------------------------------------------------------------- shorter and longer
