@@ -111,7 +111,7 @@ def save(
         reason = getattr(error, "strerror", None) or str(error)[:120]
         raise RetryLaterError(
             f"Cannot write the checkpoint of step {state.step} of {run.name}: {reason}.",
-            "Free disk space, then resume the run: its earlier checkpoints are whole.",
+            "Free disk space, then let the run go on: its earlier checkpoints are whole.",
         ) from None
     return sum(int(entry["bytes"]) for entry in listed.values())
 

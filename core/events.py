@@ -195,6 +195,8 @@ class CheckpointSetAside(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPaused(Event):
     step: int
+    reason: str = ""
+    """What is in the way, with what to do about it; empty where the user paused it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from core import checkpoint, device
 from core.chat_format import Turn, render_prompt
 from core.config import StageConfig
 from core.errors import UsageError
+from core.events import SampleDrawn
 from core.model import Transformer, build
 from core.runs import Run
 from core.sampling import Sampling
@@ -114,6 +115,27 @@ def draw(
     if rest := decoder.finish():
         yield TokenDrawn(rest, -1, 1.0)
     yield ReplyEnded(reason, drawn, time.monotonic() - started, note)
+
+
+def samples(voice: Voice) -> Iterator[SampleDrawn | None]:
+    """What follows each of the configuration's prompts: a None after each token, where whoever asks may leave.
+
+    The model must be in eval mode.
+    """
+    wanted, tokenizer = voice.config.samples, voice.tokenizer
+    sampling = Sampling(wanted.temperature, wanted.top_k, 1.0, wanted.max_tokens, voice.config.seed)
+    limit = max(1, voice.model.config.context - wanted.max_tokens)
+    for prompt in wanted.prompts:
+        if voice.config.learns_pairs:
+            ids, _ = render_prompt(tokenizer, [("user", prompt)], voice.config.prompt_format, limit)
+        else:
+            ids = tokenizer.encode(prompt)[-limit:]
+        pieces = []
+        for drawn in draw(voice.model, tokenizer, ids, sampling):
+            yield None
+            if isinstance(drawn, TokenDrawn):
+                pieces.append(drawn.text)
+        yield SampleDrawn(step=voice.step, prompt=prompt, text="".join(pieces))
 
 
 class _Reader:

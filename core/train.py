@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 from core import device, generate
-from core.chat_format import render_prompt
 from core.commands import Command, Pause, Resume, SampleNow, SaveNow, Stop
 from core.config import StageConfig
 from core.distributed import Orders, World
-from core.errors import BbtuiError, RunFailedError
+from core.errors import BbtuiError, RetryLaterError, RunFailedError
 from core.evals.live import ask
 from core.event_log import Follower
 from core.events import (
@@ -21,7 +20,6 @@ from core.events import (
     RunContinued,
     RunEnded,
     RunPaused,
-    SampleDrawn,
     TrainMeasured,
     Validated,
     Warned,
@@ -79,6 +77,7 @@ class _Trainer:
         self._waiting: list[Command] = []
         self._started_at = time.monotonic()
         self._paused_s = 0.0
+        self._pausing_since: float | None = None
         self._stop: Stop | None = None
         self._micro_batch = config.batch.micro_batch
         self._non_finite = 0
@@ -110,8 +109,8 @@ class _Trainer:
             # The error that is already on its way says more than one of this attempt would.
             with contextlib.suppress(Exception):
                 yield self.work.save()
-        is_ours = isinstance(error, BbtuiError)
-        yield self.ended("failed", str(error) if is_ours else f"{type(error).__name__}: {error}"[:500])
+        name = "" if isinstance(error, BbtuiError) else f"{type(error).__name__}: "
+        yield self.ended("failed", f"{name}{error}"[:500])
 
     def ended(self, reason: str, message: str = "") -> RunEnded:
         elapsed_s = time.monotonic() - self._started_at
@@ -260,20 +259,31 @@ class _Trainer:
             yield from self._by_first(self._ask())
         is_frame = validates and self.work.config.learns_pairs
         on_pace = step and self.work.saved_step != step and samples.every and step % samples.every == 0
-        if (
-            samples.every
-            and (is_frame or on_pace or (last and self.work.saved_step != step))
-            and not self._stop
-        ):
+        is_due = is_frame or on_pace or (last and self.work.saved_step != step)
+        if samples.every and is_due and not self._stop:
             yield from self._by_first(self._sample())
         # A stop may have saved this step before it was measured: it is saved again, with its figures.
         if saves and (validates or asks or self.work.saved_step != step) and not self._stop:
             yield from self._save()
 
     def _save(self) -> Iterator[Event]:
-        if self._world.is_first:
-            yield self.work.save()
-        self.work.saved_step = self.work.state.step
+        """Write a checkpoint. What is in its way is waited for: the run pauses, and tries again when it goes on."""
+        while True:
+            problem = ""
+            if self._world.is_first:
+                try:
+                    yield self.work.save()
+                except RetryLaterError as error:
+                    if self._stop:
+                        raise  # whoever asked it to end does not wait
+                    problem = error.what.replace(f" of {self.work.run.name}", "")
+            if not any(self._world.total(bool(problem))):
+                self.work.saved_step = self.work.state.step
+                return
+            yield from self._pause(problem)
+            yield from self._obey()
+            if self._stop:
+                return
 
     def _validate(self) -> Iterator[Event]:
         started_at = time.monotonic()
@@ -309,8 +319,7 @@ class _Trainer:
 
     def _ask(self) -> Iterator[Event]:
         """How likely the present weights find the right answers, for each set that they were not yet asked."""
-        work, state = self.work, self.work.state
-        voice = generate.Voice(work.run, state.step, "", work.model, work.tokenizer, work.config)
+        work, state, voice = self.work, self.work.state, self._voice
         for question_set in work.questions[len(state.probabilities) :]:
             for found in ask(voice, question_set, state.tokens, work.placement.autocast):
                 if found is None:
@@ -323,54 +332,51 @@ class _Trainer:
                         return
                     state.probabilities.append(found.mean_probability)
 
+    @property
+    def _voice(self) -> generate.Voice:
+        work = self.work
+        return generate.Voice(work.run, work.state.step, "", work.model, work.tokenizer, work.config)
+
     def _sample(self) -> Iterator[Event]:
-        wanted = self.work.config.samples
-        sampling = generate.Sampling(
-            wanted.temperature, wanted.top_k, 1.0, wanted.max_tokens, self.work.config.seed
-        )
         self.work.model.eval()
-        limit = max(1, self.work.model.config.context - wanted.max_tokens)
-        for prompt in wanted.prompts:
-            if self.work.config.learns_pairs:
-                ids, _ = render_prompt(
-                    self.work.tokenizer, [("user", prompt)], self.work.config.prompt_format, limit
-                )
-            else:
-                ids = self.work.tokenizer.encode(prompt)[-limit:]
-            pieces = []
-            for drawn in generate.draw(self.work.model, self.work.tokenizer, ids, sampling):
+        for drawn in generate.samples(self._voice):
+            if drawn is None:
                 yield from self._obey()
                 if self._stop:
                     return
-                if isinstance(drawn, generate.TokenDrawn):
-                    pieces.append(drawn.text)
-            yield SampleDrawn(step=self.work.state.step, prompt=prompt, text="".join(pieces))
+            else:
+                yield drawn
 
     # ------------------------------------------------------------ commands
 
     def _obey(self) -> Iterator[Event]:
         """Carry out what was commanded since the last look; while paused, stay here."""
-        pausing_since: float | None = None
         while True:
-            for command in self._new_commands():
-                match command:
-                    case Pause() if pausing_since is None:
-                        pausing_since = time.monotonic()
-                        yield RunPaused(step=self.work.state.step)
-                    case Resume() if pausing_since is not None:
-                        self._paused_s += time.monotonic() - pausing_since
-                        pausing_since = None
+            self._waiting += self._orders()
+            while self._waiting and not self._stop:
+                match command := self._waiting.pop(0):
+                    case Pause():
+                        yield from self._pause()
+                    case Resume() if self._pausing_since is not None:
+                        self._paused_s += time.monotonic() - self._pausing_since
+                        self._pausing_since = None
                         yield RunContinued(step=self.work.state.step)
                     case Stop():
                         self._stop = command
-                        return
                     case _:
                         yield from self._obey_one(command)
-            if beat := self._heart.beat(self.work.state, is_paused=pausing_since is not None):
+            if self._stop:
+                return
+            if beat := self._heart.beat(self.work.state, is_paused=self._pausing_since is not None):
                 yield beat
-            if pausing_since is None:
+            if self._pausing_since is None:
                 return
             time.sleep(_PAUSE_LOOK_S)
+
+    def _pause(self, reason: str = "") -> Iterator[Event]:
+        if reason or self._pausing_since is None:
+            self._pausing_since = self._pausing_since or time.monotonic()
+            yield RunPaused(step=self.work.state.step, reason=reason)
 
     def _obey_one(self, command: Command) -> Iterator[Event]:
         match command:
@@ -388,13 +394,6 @@ class _Trainer:
 
     def _told_to_stop(self) -> bool:
         """For the time before the first step: only a stop can be obeyed there; the rest waits."""
-        for command in self._orders():
-            if isinstance(command, Stop):
-                self._stop = command
-            else:
-                self._waiting.append(command)
+        self._waiting += self._orders()
+        self._stop = next((each for each in self._waiting if isinstance(each, Stop)), self._stop)
         return self._stop is not None
-
-    def _new_commands(self) -> list[Command]:
-        waiting, self._waiting = self._waiting, []
-        return waiting + self._orders()

@@ -116,6 +116,14 @@ def test_before_its_first_step_a_run_is_given_longer() -> None:
     assert alert.kind == SILENT and "300 s" in alert.title and "nothing yet" in alert.text
 
 
+def test_a_run_that_paused_by_itself_says_why() -> None:
+    """A pause by hand is no news; one that a full disk forced is, and it may be silent as well."""
+    alerts = RunAlerts("r", 0.0)
+    (alert,) = alerts.take([RunPaused(step=3, reason="Cannot write: no space left.")], 0.0)
+    assert alert.kind == DISK and alert.is_bad and "no space left. Free some" in alert.text
+    assert not alerts.tick(1000.0)
+
+
 def test_a_paused_run_may_be_silent() -> None:
     alerts = RunAlerts("r", 0.0)
     alerts.take([measured(3), RunPaused(step=3)], 0.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from commanding import SMOKE, Command, finish, only_run, refused, root_of_tests, spawn
+from core.commands import Stop
 from core.config import STAGES, preset_file, preset_names
 from core.data.sources import sandlot_pairs
 from core.errors import RetryLaterError
@@ -247,13 +248,17 @@ def test_a_run_that_fails_exits_1_and_keeps_its_traceback_to_itself(
     assert run.summary().state == "failed"
 
 
-def test_a_full_disk_exits_3(bbtui: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+def test_a_full_disk_pauses_and_a_stop_then_exits_3(bbtui: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what is in the way; whoever does not make room and stops the run is told that it was not saved."""
+
+    def full(run: Run, *_: object) -> None:
+        run.tell(Stop())
         raise RetryLaterError("Cannot write the checkpoint: no space left.", "Free disk space.")
 
     monkeypatch.setattr("core.checkpoint.save", full)
     result = bbtui(*SMOKE)
     assert result.code == 3 and "Free disk space" in result.err
+    assert "paused at step" in result.out and "no space left" in result.out
     assert only_run().summary().state == "failed"
 
 

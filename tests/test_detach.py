@@ -51,6 +51,10 @@ async def test_a_detached_run_goes_on_bit_for_bit_and_can_be_commanded(tmp_path:
         run = pane.state.run
         await pilot.press("d")
         await until(pilot, lambda: not app.trainer.is_busy)
+        # Until the other process has it, nobody is told to resume it, and R does not run into its lock.
+        assert pane.word == "starting" and "process of its own" in pane.starting
+        await pilot.press("R")
+        assert app.notices[-1].endswith("going on already.")
         await until(pilot, lambda: len(starts(run)) == 2 and pane.is_live and not pane.is_own)
         other = starts(run)[1].process_id
         assert other != os.getpid() and os.getsid(other) == other
@@ -111,3 +115,18 @@ def test_a_process_that_cannot_be_started_is_said(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
     with pytest.raises(BbtuiError, match="No process could be started"):
         train_detached(run)
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_folders_of_our_names_do_not_stand_in_for_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
+) -> None:
+    """Where the app was started there may be a `core` and a `tui` of someone else's; paths given from there hold."""
+    for name in ("core", "tui"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    root = Path("root") if is_relative else tmp_path / "root"
+    run = start(Runs(root), "smoke", "pretrain", None, ["steps=2", "samples.every=0"])
+    assert train_detached(run).wait(60) == 0
+    assert run.summary().state == "completed"

@@ -93,6 +93,9 @@ async def test_the_strip_names_the_micro_batch(tmp_path: Path) -> None:
             app.stage_pane("pretrain").show_all()
             await until(pilot, lambda: "micro-batch 37/128" in drawn(app))
             assert app.query(ProgressStrip)
+            # While it is paused, however long, no step is long.
+            state.feed(RunPaused(step=40), state.last_at)
+            assert state.within_step is None
 
 
 async def test_a_dead_run_says_so_and_offers_to_go_on(tmp_path: Path) -> None:

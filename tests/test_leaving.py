@@ -212,7 +212,7 @@ def test_a_killed_trainer_is_told_within_seconds(run: Run) -> None:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             killed_at = time.monotonic()
-            terminal.until_shown("its process is gone", "interrupted", seconds=10)
+            terminal.until_shown("died: Its process is gone", "interrupted", seconds=10)
             assert time.monotonic() - killed_at < 5
             terminal.press("R")
             terminal.until(lambda: len([e for e in run.events() if isinstance(e, RunStarted)]) == 3)

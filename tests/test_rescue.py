@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.commands import Command, Pause, Resume, SaveNow, Stop
 from core.errors import RetryLaterError
-from core.events import CheckpointSaved, Event, RunEnded, TrainMeasured
+from core.events import CheckpointSaved, Event, RunContinued, RunEnded, RunPaused, TrainMeasured
 from core.launch import start
 from core.runs import Run, Runs
 from core.train import train
@@ -89,3 +90,77 @@ def test_an_error_that_saving_meets_again_is_said_once(run: Run, monkeypatch: py
     )
     seen = failing(train(run.config, run), RuntimeError)
     assert isinstance(seen[-1], RunEnded) and "a bad kernel" in seen[-1].message
+
+
+def full_disk(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next saves, so many of them, find no room."""
+    save, left = Workbench.save, iter(range(times))
+
+    def refusing(self: Workbench) -> Event:
+        if next(left, None) is not None:
+            raise RetryLaterError(
+                f"Cannot write the checkpoint of {self.run.name}: No space left.", "Free some."
+            )
+        return save(self)
+
+    monkeypatch.setattr(Workbench, "save", refusing)
+
+
+@pytest.mark.parametrize(
+    "saves_at", ["checkpoint_every=4", "checkpoint_every=100"], ids=["amid", "at the end"]
+)
+def test_a_full_disk_pauses_the_run_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves_at: str
+) -> None:
+    """Each time it is let go on it tries the save again; the losses are those of a run that met no full disk."""
+    whole, run = (start(Runs(tmp_path), "smoke", "pretrain", None, [*SETTINGS, saves_at]) for _ in range(2))
+    for _ in train(whole.config, whole):
+        pass
+    full_disk(2, monkeypatch)
+    seen: list[Event] = []
+    for event in train(run.config, run):
+        seen.append(event)
+        if isinstance(event, RunPaused):
+            assert "No space left" in event.reason and run.name not in event.reason
+            assert run.summary().state == "paused"
+            run.tell(Resume())
+    step = 4 if "4" in saves_at else 10
+    told = [event for event in seen if isinstance(event, RunPaused | RunContinued | CheckpointSaved)][:5]
+    kinds = [RunPaused, RunContinued, RunPaused, RunContinued, CheckpointSaved]
+    assert [type(event) for event in told] == kinds and {event.step for event in told} == {step}
+    assert run.summary().state == "completed" and losses(run) == losses(whole)
+
+
+def test_a_save_by_hand_that_finds_no_room_stays_paused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for while the run is paused already: one resume lets it go on, and the log says so once."""
+    full_disk(1, monkeypatch)
+    orders: list[list[Command]] = [[Pause(), SaveNow()], [Resume()]]
+    events: list[Event] = []
+
+    def commands() -> list[Command]:
+        return orders.pop(0) if orders and any(isinstance(e, TrainMeasured) for e in events) else []
+
+    for event in train(run.config, run, commands):
+        events.append(event)
+    kinds = [type(event) for event in events]
+    assert kinds.count(RunPaused) == 2 and kinds.count(RunContinued) == 1
+    assert kinds.index(RunContinued) < kinds.index(CheckpointSaved)
+    assert len(losses(run)) == 10
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_a_full_disk_does_not_hold_who_stops(run: Run, monkeypatch: pytest.MonkeyPatch, save: bool) -> None:
+    """A stop ends the waiting: with an error where a checkpoint was asked for, without one where it was not."""
+    full_disk(100, monkeypatch)
+
+    def events() -> Iterator[Event]:
+        for event in train(run.config, run):
+            if isinstance(event, RunPaused):
+                run.tell(Stop(save=save))
+            yield event
+
+    if save:
+        failing(events(), RetryLaterError)
+    else:
+        assert len(list(events())) > 10
+    assert run.summary().state == ("failed" if save else "stopped")

@@ -130,6 +130,26 @@ async def test_words_stand_out_from_their_ground(trained_root: Path, theme: str)
                         assert contrast(part.style) >= 3, f"{part.text!r} can hardly be read"
 
 
+@pytest.mark.parametrize("theme", ["textual-light", "solarized-light", "textual-dark"])
+async def test_the_two_chats_are_told_apart_by_frames_that_can_be_seen(
+    trained_root: Path, theme: str
+) -> None:
+    """Each has a frame, and neither is fainter than 3 to 1."""
+    async with opened(trained_root, "smoke", (110, 30)) as (app, pilot):
+        app.theme = theme
+        await pilot.press("5")
+        await pilot.wait_for_scheduled_animations()
+        frames = [
+            part.style
+            for line in app.screen._compositor.render_strips()
+            for part in line
+            if any(char in "╭╮╰╯┏┓┗┛" for char in part.text) and part.style
+        ]
+        assert len({style.color for style in frames}) > 1
+        for style in frames:
+            assert contrast(style) >= 3
+
+
 def contrast(style: Style) -> float:
     """How far the colours of characters and ground stand apart, from 1 to 21. Source: WCAG 2, relative luminance."""
     assert style.color and style.bgcolor

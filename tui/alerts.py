@@ -129,7 +129,7 @@ class RunAlerts:
         if self.is_over:
             return []
         self.is_over = True
-        at = f"at step {self._step}: resume it on its tab" if self._step else "before its first step"
+        at = f"at step {self._step}: R on its tab goes on with it" if self._step else "before its first step"
         text = f"Its process is gone, {at}."
         return [self._alert(DIED, "died", text)]
 
@@ -144,8 +144,13 @@ class RunAlerts:
                 self._loss, self._steps = event.loss, event.steps or self._steps
             case CheckpointSaved():
                 self._checkpoint_bytes = event.bytes_written
-            case RunPaused() | RunContinued():
-                self._is_paused = isinstance(event, RunPaused)
+            case RunPaused():
+                self._is_paused = True
+                if event.reason:
+                    text = f"{event.reason.rstrip('.')}. Free some space; p on its tab lets it go on."
+                    return self._alert(DISK, "is paused", text)
+            case RunContinued():
+                self._is_paused = False
             case NonFiniteMet():
                 return self._non_finite(event)
             case CheckpointSetAside():

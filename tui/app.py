@@ -181,24 +181,34 @@ class BbtuiApp(LeavableFrame):
     def _begin_detached(self, request: StageRequest) -> None:
         if self._is_trained_elsewhere(request.stage):
             return
-        folder, command = data_folder(self.store.root), self.alerts.settings.command
-        start = DetachedStart(self.store, request, self.post_message, folder, command)
-        self._detached_starts[request.stage] = start.start()
+        self._await_detached(request)
         self._show_starting(request.stage, None)
+
+    def _await_detached(
+        self, request: StageRequest, process: "subprocess.Popen[bytes] | None" = None
+    ) -> None:
+        folder, command = data_folder(self.store.root), self.alerts.settings.command
+        start = DetachedStart(self.store, request, self.post_message, folder, command, process)
+        self._detached_starts[request.stage] = start.start()
 
     @on(DetachedBegun)
     def _detached_begun(self, message: DetachedBegun) -> None:
-        self._elsewhere.append(message.process)
+        if message.process not in self._elsewhere:
+            self._elsewhere.append(message.process)
         self._detached_starts.pop(message.run.stage, None)
         if not self.stands:
             return
+        self.alerts.watch.watch([message.run])
         pane = self.stage_pane(message.run.stage)
         pane.starting = ""
         pane.show_run(message.run)
         if pane.state:
             pane.state.is_live = True  # until the follower has looked itself
         pane.show_all()
-        self.notify(f"{message.run.short_name} is trained by a process of its own. You can leave the app.")
+        if not message.was_resumed:
+            self.notify(
+                f"{message.run.short_name} is trained by a process of its own. You can leave the app."
+            )
 
     @on(DetachedFailed)
     def _detached_failed(self, message: DetachedFailed) -> None:
@@ -249,6 +259,8 @@ class BbtuiApp(LeavableFrame):
     def _detach_own_run(self) -> None:
         if self.trainer.detach():
             self.notify("Detaching: a checkpoint is written first.")
+        elif self._detached_starts:
+            self.notify("It runs in a process of its own: leave the app whenever you like.")
         else:
             self.notify("It is ending already.")
 
@@ -265,6 +277,13 @@ class BbtuiApp(LeavableFrame):
         else:
             what = "The queue" if is_queue else run.short_name
             self.notify(f"{what} goes on in a process of its own. You can leave the app.")
+            if self.is_leaving or not self.stands:
+                return
+            queue = self.queue.file if is_queue else None
+            self._await_detached(StageRequest(run.stage, resume=run, queue=queue), process)
+            pane = self.stage_pane(run.stage)
+            pane.starting = "Starting: a process of its own takes the run…"
+            pane.show_all()
 
     @on(QueueMoved)
     def _queue_moved(self, message: QueueMoved) -> None:

@@ -10,6 +10,15 @@ from core.runs import Run
 from core.stage_queue import QueueFile
 from tui.on_event import ON_EVENT
 
+_HOME = Path(__file__).resolve().parents[1]
+# A folder `core` or `tui` where the app was started is not ours: nothing is looked up there.
+_BEGIN = """import sys
+home = sys.argv.pop(1)
+if home not in sys.path:
+    sys.path.insert(0, home)
+from tui.cli import main
+main()"""
+
 
 def train_detached(run: Run, on_event: str = "") -> "subprocess.Popen[bytes]":
     """Let a new process, in a session of its own, go on with the run. Raises: RetryLaterError.
@@ -35,7 +44,7 @@ def work_off_detached(queue: QueueFile, on_event: str = "") -> "subprocess.Popen
 def _in_own_session(
     words: list[str], root: Path, log: Path, what: str, on_event: str
 ) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tui.cli", *words, "--root", str(root)]
+    command = [sys.executable, "-P", "-c", _BEGIN, str(_HOME), *words, "--root", str(root)]
     try:
         with log.open("ab") as output:
             return subprocess.Popen(

@@ -103,7 +103,8 @@ class Progress:
             case Warned():
                 yield f"  {clean_line(event.message, 300)}"
             case RunPaused():
-                yield f"  paused at step {event.step}"
+                why = f": {clean_line(event.reason, 300)} p in the app lets it go on." if event.reason else ""
+                yield f"  paused at step {event.step}{why}"
             case RunEnded():
                 message = f": {clean_line(event.message, 300)}" if event.message else ""
                 yield f"  {event.reason} at step {event.step} after {clock(event.elapsed_s)}{message}"

@@ -72,6 +72,8 @@ class RunState:
         self.heartbeat: Heartbeat | None = None
         self.checkpoint_step = 0
         self.is_paused = False
+        self.pause_reason = ""
+        """What is in the way of a run that paused by itself."""
         self.is_live = False
         self.is_known = False
         """Whether anyone has looked if the run is live; until then its state is not claimed."""
@@ -152,7 +154,9 @@ class RunState:
             case CheckpointSaved():
                 self.checkpoint_step = event.step
             case RunPaused():
-                self.is_paused, self._paused_at = True, at
+                if not self.is_paused:
+                    self.is_paused, self._paused_at = True, at
+                self.pause_reason = event.reason
             case RunContinued():
                 self._continue(at)
             case RunEnded():
@@ -230,7 +234,13 @@ class RunState:
     def within_step(self) -> tuple[int, int] | None:
         """Micro-batches done of all those of the step being made, where it takes long; None elsewhere."""
         beat = self.heartbeat
-        if not self.is_live or beat is None or not beat.micro_batches or beat.step != self.step:
+        if (
+            not self.is_live
+            or self.is_paused
+            or beat is None
+            or not beat.micro_batches
+            or beat.step != self.step
+        ):
             return None
         is_long = max(self._step_s, self._beat_at - self._measured_at) > _LONG_STEP_S
         return (beat.micro_batches_done, beat.micro_batches) if is_long else None

@@ -103,7 +103,10 @@ class StagePane(StageLooks):
             )
 
     def action_resume(self) -> None:
-        if self.is_live or self.state is None or not self.state.can_resume:
+        if self.is_live:
+            self.notify("This run is going on already.")
+            return
+        if self.state is None or not self.state.can_resume:
             self.notify("There is no unfinished run here to go on with.")
             return
         self.post_message(ResumeRun(self.state.run))

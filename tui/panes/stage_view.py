@@ -185,10 +185,9 @@ class StageView(Vertical, can_focus=True):
         state = self.state
         if state is None:
             return
-        if state.started and not state.ended:
+        if state.started and not state.ended and self.is_own:
             # A resumed run's log is replayed to its earlier end before the new start comes.
-            self.starting = ""
-            state.is_live = state.is_live or self.is_own
+            self.starting, state.is_live = "", True
         if had_started:
             self._show_soon()
         else:
@@ -205,12 +204,6 @@ class StageView(Vertical, can_focus=True):
         state.is_live = message.is_live and state.ended is None
         state.is_known = True
         state.memory_bytes, state.disk_free_bytes = message.memory_bytes, message.disk_free_bytes
-        if changed and not message.is_live and state.ended is None:
-            self.notify(
-                f"{state.run.short_name}: its process is gone, step {state.step}. "
-                "R goes on from the last checkpoint.",
-                severity="warning",
-            )
         if changed:
             self.show_all()
         else:
@@ -262,8 +255,10 @@ class StageView(Vertical, can_focus=True):
         self._show_chart(state, empty)
         self.notes.show(self._notes(state) if has_run and not is_form else ())
         self.progress.show(state)
-        figures = figures_line(state, self.size.width) if state else ""
+        has_room = self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES
+        figures = figures_line(state, self.size.width - 2, 2 if has_room else 1) if state else ""
         self.figures.update(Content(figures))
+        self.figures.styles.height = 2 if len(figures) > self.size.width - 2 else 1
         self.sample.show(state.sample if state else None)
         self.sample.styles.height = 2 if self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES else 1
         # The settings are those of a new run: the shown one's figures would take room and mislead.

@@ -75,17 +75,21 @@ def fit(parts: list[str], width: int, gap: int) -> list[str]:
     return kept
 
 
-def figures_line(state: RunState, width: int) -> str:
+def figures_line(state: RunState, width: int, most_lines: int = 1) -> str:
     """`rate 1.2e-3 cosine   grad .41   checkpoint in 88   memory 1.1 GB   disk 79 GB`, as far as it fits.
 
-    Of a run that is over, why it ended, where that was said.
+    Of a run that is over, why it ended, where that was said, and of one that paused by itself, why: these are words
+    that may go on in the next line, up to `most_lines`.
     """
+    room = width * most_lines - 10 * (most_lines - 1)  # lines break between words
     if state.state == "interrupted":
         at = state.checkpoint_step
         return f"Its process is gone. R {f'resumes from step {at}' if at else 'begins it again'}."
     if state.ended and state.ended.message and not state.is_live:
         # Why it ended matters more than its last figures; all of it is in the Runs tab, and `y` copies it.
-        return clean_line(state.ended.message, width)
+        return clean_line(state.ended.message, room)
+    if state.is_paused and state.is_live and state.pause_reason:
+        return clean_line(f"{state.pause_reason} Free some space, then p.", room)
     parts = []
     if train := state.train:
         schedule = f" {state.config.optim.schedule}" if state.config and width >= 70 else ""

@@ -20,6 +20,9 @@ _WIDTH_FOR_NAMES = 130
 MARK = "◆"
 _BEFORE_SIZE = ("stage", "run", "state", "step", "train", "val", "tokens")
 _AFTER_SIZE = ("started", "preset", "parent")
+_ALSO_IN_PANEL = ("preset", "parent")
+_BESIDE = 2
+"""Columns that the table's edge and its scroll bar take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,11 @@ class Layout:
     has_sizes: bool
     has_names: bool
     """Whether runs are named in full."""
+    width: int
 
     @classmethod
     def of(cls, width: int) -> "Layout":
-        return cls(width >= _WIDTH_FOR_SIZES, width >= _WIDTH_FOR_NAMES)
+        return cls(width >= _WIDTH_FOR_SIZES, width >= _WIDTH_FOR_NAMES, width)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -60,6 +64,9 @@ class RunTable(DataTable[Text]):
         cells = [_cells_of(row, row.run == marked, layout) for row in rows]
         # Widths are given: the table's own measuring can come too late for the first picture.
         widths = [max(map(cell_len, column)) + 1 for column in zip(names, *cells, strict=True)]
+        # What has no room as a whole is left out, if the panel says it too.
+        while names[-1] in _ALSO_IN_PANEL and sum(widths) > layout.width - _BESIDE:
+            names, widths, cells = names[:-1], widths[:-1], [line[:-1] for line in cells]
         frame = (names, widths, [row.run for row in rows])
         if frame == self._frame:
             self._update(cells)
@@ -108,14 +115,14 @@ def facts_of(details: RunDetails) -> list[str]:
     """What the panel says of a run, a fact a line."""
     row, run = details.row, details.row.run
     sizes = [f"{step} ({bytes_text(size)})" for step, size in details.checkpoint_bytes.items()]
-    steps = ", ".join(sizes) or "none"
+    steps = f"step {', '.join(sizes)}" if sizes else "none"
     lines = [
         f"{run.name}   {row.state}   preset {row.preset}",
         *(f"note         step {note.step}: {clean_line(note.text, 200)}" for note in details.notes),
         f"parent       {row.summary.parent or 'none: random weights'}",
         f"path         {run.folder}",
         f"lineage      {' ← '.join(short_reference(name) for name in details.lineage)}",
-        f"checkpoints  step {steps}   in all {bytes_text(details.bytes_used)}",
+        f"checkpoints  {steps}   in all {bytes_text(details.bytes_used)}",
         f"last active  {local_time_text(row.summary.last_at) or 'never'}",
     ]
     if row.summary.message:

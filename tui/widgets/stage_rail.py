@@ -7,10 +7,10 @@ from core.config import STAGES
 from tui.run_state import state_glyph
 
 _WORDS = {
-    "pretrain": ("pretrain", "pre"),
-    "finetune": ("finetune", "fine"),
-    "baseball-pretrain": ("rules", "rules"),
-    "baseball-finetune": ("QA", "QA"),
+    "pretrain": ("pretrain", "pre", "p"),
+    "finetune": ("finetune", "fine", "f"),
+    "baseball-pretrain": ("rules", "rules", "r"),
+    "baseball-finetune": ("QA", "QA", "Q"),
 }
 
 
@@ -34,11 +34,12 @@ class StageRail(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        for word, joint in ((0, " ─ "), (0, "─"), (1, "─"), (1, " ")):
+        for word, joint in ((0, " ─ "), (0, "─"), (1, "─"), (1, " "), (2, " ")):
             parts = [
                 f"{_WORDS[stage][word]} {state_glyph(self.states.get(stage, 'none'))}" for stage in STAGES
             ]
-            if sum(map(len, parts)) + 3 * len(joint) <= self.size.width:
+            # One column stays free before the buttons.
+            if sum(map(len, parts)) + 3 * len(joint) < self.size.width:
                 break
         line = Content("")
         for stage, part in zip(STAGES, parts, strict=True):

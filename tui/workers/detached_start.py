@@ -1,4 +1,7 @@
-"""A run begun in a process of its own from the start: made in a thread here, since its parent is checked with torch."""
+"""A run in a process of its own, begun there or gone on with: a thread makes it, and waits until it is held.
+
+A new run's folder is made in the thread, too: its parent is checked with torch.
+"""
 
 import subprocess
 import threading
@@ -21,10 +24,12 @@ _LOOK_S = 0.1
 class DetachedBegun(Message):
     """The process holds its run: it can be watched."""
 
-    def __init__(self, run: Run, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, run: Run, process: "subprocess.Popen[bytes]", was_resumed: bool = False) -> None:
         super().__init__()
         self.run = run
         self.process = process
+        self.was_resumed = was_resumed
+        """Whether the process goes on with a run that was trained before."""
 
 
 class DetachedFailed(Message):
@@ -43,6 +48,7 @@ class DetachedStart:
     """Makes the run folder, starts the process, and waits until it has taken the run.
 
     Args:
+        process: started already, to go on with `request.resume`: it is only waited for.
         post: a thread-safe function that takes messages: `App.post_message`.
         log_folder: where a failure is written that comes before there is a run.
         on_event: the user's command for alerts, which the new process runs.
@@ -55,12 +61,14 @@ class DetachedStart:
         post: Callable[[Message], object],
         log_folder: Path,
         on_event: str = "",
+        process: "subprocess.Popen[bytes] | None" = None,
     ) -> None:
         self._store = store
         self._request = request
         self._post = post
         self._log_folder = log_folder
         self._on_event = on_event
+        self._process = process
         self._run: Run | None = None
         self._stop: Stop | None = None
         self._left = threading.Event()
@@ -90,6 +98,23 @@ class DetachedStart:
             self._fail(*in_words(error, self._log_folder))
 
     def _begin(self) -> None:
+        resumed = self._request.resume
+        run, process = (resumed, self._process) if resumed and self._process else self._started()
+        for _ in range(round(_LONGEST_WAIT_S / _LOOK_S)):
+            if run.is_held() or process.poll() is not None or self._left.wait(_LOOK_S):
+                break
+        if process.poll():
+            queue = self._request.queue
+            log = queue.path.with_suffix(".log") if queue else run.folder / "stderr.log"
+            self._fail(f"{run.name}: its process ended at once.", "See its log.", str(log))
+            return
+        self._post(DetachedBegun(run, process, was_resumed=resumed is not None))
+        if resumed and self._stop:
+            # What was told before would count as meant for the process before this one.
+            self._left.wait(_LOOK_S)
+            run.tell(self._stop)
+
+    def _started(self) -> "tuple[Run, subprocess.Popen[bytes]]":
         from core import launch
 
         request = self._request
@@ -99,15 +124,7 @@ class DetachedStart:
         self._run = run
         if self._stop:
             run.tell(self._stop)
-        process = train_detached(run, self._on_event)
-        for _ in range(round(_LONGEST_WAIT_S / _LOOK_S)):
-            if run.is_held() or process.poll() is not None or self._left.wait(_LOOK_S):
-                break
-        if process.poll():
-            log = run.folder / "stderr.log"
-            self._fail(f"{run.name}: its process ended at once.", "See its log.", str(log))
-        else:
-            self._post(DetachedBegun(run, process))
+        return run, train_detached(run, self._on_event)
 
     def _fail(self, what: str, fix: str, log: str = "") -> None:
         self._post(DetachedFailed(self._request.stage, what, fix, log))
