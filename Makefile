@@ -1,14 +1,18 @@
 # make run    set up, then open the app (without a terminal: train and compare all four stages)
 # make test   set up, then run the tests
+# make bench  set up, then measure against peers: NANOGPT=FOLDER, TEXT=FOLDER of Parquet files, PAIRS=5
 # make check  lint, types, import contracts
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH_CPU ?= 2.13.0+cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TEXT ?=
+NANOGPT ?=
+PAIRS ?= 5
 
 .DEFAULT_GOAL := run
-.PHONY: run test test-long check format clean
+.PHONY: run test test-long bench check format clean
 
 run: $(VENV)/.installed
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/bbtui; else $(BIN)/bbtui quickstart; fi
@@ -18,6 +22,11 @@ test: $(VENV)/.dev-installed
 
 test-long: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -m long
+
+# llama.cpp is built from source, which takes minutes and a compiler; it is compared with where that worked.
+bench: $(VENV)/.dev-installed
+	@$(BIN)/python -m pip install -q -e '.[bench]' || echo "llama.cpp could not be installed; going on without it." >&2
+	@NANOGPT="$(NANOGPT)" $(BIN)/python -m tests.bench.everything --pairs $(PAIRS) --text "$(TEXT)"
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

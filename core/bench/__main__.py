@@ -46,7 +46,9 @@ def _arguments(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leave_with_input() -> None:
-    sys.stdin.buffer.read()
+    # Not by `sys.stdin`: a process forked meanwhile would find its lock taken for ever.
+    while os.read(0, 4096):
+        pass
     os._exit(0)
 
 

@@ -30,7 +30,7 @@ def prepare_text(rounds: int, megabytes: float, path: str = "") -> Iterator[Meas
     samples: list[float] = []
     size = 0
     with tempfile.TemporaryDirectory() as kept:
-        source = Path(path) if path else _repeated(Path(kept) / "text.jsonl", megabytes)
+        source = Path(path) if path else write_repeated(Path(kept) / "text.jsonl", megabytes)
         data = DataConfig(source="files", path=str(source), validation_share=0.01)
         config = GPT2_SMALL.config().model_copy(update={"data": data})
         for number in range(rounds):
@@ -47,7 +47,7 @@ def prepare_text(rounds: int, megabytes: float, path: str = "") -> Iterator[Meas
     )
 
 
-def _repeated(file: Path, megabytes: float) -> Path:
+def write_repeated(file: Path, megabytes: float) -> Path:
     """The built-in corpus as JSON Lines, until it is long enough."""
     left = megabytes * 1e6
     with file.open("w", encoding="utf-8") as handle:
