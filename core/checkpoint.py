@@ -101,11 +101,11 @@ def save(
             json.dumps({"format": 1, "files": listed}, indent=1), encoding="utf-8"
         )
         for path in [*files, temporary / MANIFEST, temporary]:
-            _sync(path)
+            sync(path)
         if target.exists():  # the same step again, after a resume
             shutil.rmtree(target)
         temporary.rename(target)
-        _sync(run.folder)
+        sync(run.folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)[:120]
@@ -292,7 +292,8 @@ def _read_state(folder: Path) -> TrainState:
         raise _damaged(folder, f"{STATE} is missing or damaged") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -19,7 +19,7 @@ import tiktoken
 from core.errors import CheckpointError, DataError, RetryLaterError
 
 _FILE = "tokenizer.json"
-_MARKERS = ("<|endoftext|>", "<|user|>", "<|assistant|>")
+MARKERS = ("<|endoftext|>", "<|user|>", "<|assistant|>")
 _PADDING = 64
 # tiktoken's matcher recurses: one endless line of a hostile document must not reach it whole.
 _LONGEST_PIECE = 100_000
@@ -40,10 +40,11 @@ class Tokenizer:
 
     def __init__(self, kind: str, ranks: dict[bytes, int]) -> None:
         self.kind = kind
-        self._ranks = ranks
+        self.ranks = ranks
+        """Every token's bytes with its id, the markers left out."""
         first = len(ranks)
         self.end_of_text, self.user, self.assistant = first, first + 1, first + 2
-        self.size = first + len(_MARKERS)
+        self.size = first + len(MARKERS)
         """Ids in use, the markers included."""
         self.padded_size = -(-self.size // _PADDING) * _PADDING
         """Rows of the embedding: a multiple of 64 multiplies faster; the rows past `size` are never drawn."""
@@ -51,7 +52,7 @@ class Tokenizer:
             f"bbtui-{kind}",
             pat_str=_split_pattern(),
             mergeable_ranks=ranks,
-            special_tokens={name: first + i for i, name in enumerate(_MARKERS)},
+            special_tokens={name: first + i for i, name in enumerate(MARKERS)},
         )
         self.fingerprint = _fingerprint(ranks)
         """16 hex digits that two tokenizers share only if they give the same ids."""
@@ -86,7 +87,7 @@ class Tokenizer:
         return StreamDecoder(self)
 
     def _bytes_of(self, token: int) -> bytes:
-        return self._encoding.decode_single_token_bytes(token) if 0 <= token < len(self._ranks) else b""
+        return self._encoding.decode_single_token_bytes(token) if 0 <= token < len(self.ranks) else b""
 
     # ------------------------------------------------------------ making and keeping
 
@@ -105,14 +106,14 @@ class Tokenizer:
             raise DataError("There is no text to train a vocabulary on.", "Check data.source and data.path.")
         trainer = rustbpe.Tokenizer()  # pyright: ignore[reportAttributeAccessIssue]  (no type stubs)
         pieces = (piece for text in texts for piece in _pieces(text))
-        trainer.train_from_iterator(pieces, size - len(_MARKERS), pattern=_split_pattern())
+        trainer.train_from_iterator(pieces, size - len(MARKERS), pattern=_split_pattern())
         return cls("trained", {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()})
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` into a folder."""
         row: dict[str, object] = {"kind": self.kind, "fingerprint": self.fingerprint}
         if self.kind != "gpt2":
-            ordered = sorted(self._ranks, key=self._ranks.__getitem__)
+            ordered = sorted(self.ranks, key=self.ranks.__getitem__)
             row["tokens"] = [base64.b64encode(token).decode("ascii") for token in ordered]
         (folder / _FILE).write_text(json.dumps(row), encoding="utf-8")
 
@@ -209,5 +210,5 @@ def _fingerprint(ranks: dict[bytes, int]) -> str:
     digest = hashlib.sha256()
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         digest.update(f"{rank}:{token.hex()};".encode())
-    digest.update("|".join(_MARKERS).encode())
+    digest.update("|".join(MARKERS).encode())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""`bbtui eval` and `bbtui chat`: what the two models know, and what they say."""
+"""`bbtui eval`, `bbtui chat`, `bbtui export`: what the models know, what they say, and how they leave."""
 
 import json
 from pathlib import Path
@@ -80,3 +80,27 @@ def chat(
         answers[entry.label] = plain.answer_row(voice, text, ended)
     if as_json:
         print(json.dumps({"prompt": prompt, **answers}, ensure_ascii=False))
+
+
+def export(
+    context: typer.Context,
+    run: str,
+    to: Annotated[Path, typer.Option(help="The folder to make.")],
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Write a checkpoint (RUN, RUN@best, RUN@STEP) as a folder that transformers loads."""
+    from core.export import export
+    from tui.clean import clean_line
+    from tui.figures import bytes_text
+
+    found, at = store_of(context, root).find(run)
+    done = export(found, at, to.expanduser().absolute())
+    if as_json:
+        row = {"run": found.name, "step": done.step, "folder": str(done.folder), "bytes": done.bytes_written}
+        print(json.dumps(row | {"notes": done.notes}))
+        return
+    print(f"{found.name}@{done.step} is written: {bytes_text(done.bytes_written)}. To load it:")
+    print(f"  AutoModelForCausalLM.from_pretrained({clean_line(str(done.folder), 300)!r})")
+    for note in done.notes:
+        print(note)
