@@ -25,7 +25,7 @@ _PROGRAM_BYTES = 400_000_000
 """Resident with Python, PyTorch and its kernels, before any model: measured on Linux, CPU build."""
 _LOGITS_AT_ONCE = 1 << 24
 """As `core.loss` has it; that file needs torch."""
-_KEPT_BYTES = {"gpt2": (64, 38, 4), "modern": (84, 60, 16), "nanochat": (76, 53, 8)}
+_KEPT_BYTES = {"gpt2": (40, 24, 4), "modern": (60, 45, 16), "nanochat": (56, 41, 8)}
 """Bytes kept for the backward pass per token and number of its vector: by a block, the same in bfloat16, outside."""
 _PLAIN_ATTENTION_UP_TO = 512
 """As `core.model` has it."""
@@ -53,10 +53,10 @@ class Memory:
 
     - weights 4 P, gradient 4 P; in bfloat16 another 2 P for the weights' copies
     - optimizer: AdamW 8 a parameter, Muon 4 a parameter of the blocks' matrices
-    - activations: B T C (L a + b + 20), a being what a block keeps for its backward pass: for GPT-2 64 (38 in
-      bfloat16), for the modern one 84 (60), for nanochat 76 (53), 2 e more with dropout; b 4, 16 or 8. Plain attention
-      (bfloat16 on a CPU, T up to 512) adds L (2 B H T T + 4 B T C). These were read off autograd; the 20 is for the
-      backward pass itself.
+    - activations: B T C (L a + b + 36), a being what a block keeps for its backward pass: for GPT-2 40 (24 in
+      bfloat16), for the modern one 60 (45), for nanochat 56 (41), 2 e more with dropout; b 4, 16 or 8. Plain attention
+      (bfloat16 on a CPU, T up to 512) adds L (2 B H T T + 4 B T C). These were read off autograd; the 36 is for the
+      backward pass itself and what it computes again.
     - logits: 8 a number of one chunk, at most 2^24 of them, 12 where they are capped; 12 V C for the head's gradients;
       8 N C
     - program: 400 MB
@@ -309,7 +309,7 @@ def _memory(plan: Plan) -> Memory:
     kept = in_short if is_short else in_full
     if model.dropout:
         kept += 4 if is_short else 8
-    activations = tokens * c * (layers * kept + outside + 20)
+    activations = tokens * c * (layers * kept + outside + 36)
     if is_short and machine.device == "cpu" and plan.row_tokens <= _PLAIN_ATTENTION_UP_TO:
         activations += layers * tokens * round(2 * model.heads * plan.row_tokens + 4 * c)
     learned = round(tokens * (plan.data.supervised_share if plan.data else 1))
