@@ -1,8 +1,12 @@
 """How a token is drawn: plain numbers, so that a form can show them without torch."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from core.errors import UsageError
+
+Precision = Literal["auto", "float32", "int8"]
+"""Of the matrices that drawn tokens are read with; auto takes int8 where that is the faster."""
 
 
 @dataclass(frozen=True, slots=True)

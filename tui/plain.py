@@ -194,6 +194,7 @@ def answer_row(voice: Any, text: str, ended: Any) -> dict[str, Any]:
         "run": voice.run.name,
         "step": voice.step,
         "sha256": voice.sha256,
+        "precision": voice.precision,
         "text": text,
         "tokens": ended.tokens,
         "reason": ended.reason,

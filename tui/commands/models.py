@@ -8,6 +8,7 @@ import typer
 
 from core.errors import BbtuiError, UsageError
 from core.runs import Runs
+from core.sampling import Precision
 from tui.commands.options import AsJson, Baseball, General, Root, store_of
 
 
@@ -58,6 +59,10 @@ def chat(
     top_p: Annotated[float, typer.Option(help="Draw from the fewest tokens with this probability.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 120,
     seed: Annotated[int, typer.Option(help="Same seed, same answer.")] = 7,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the weights that answers are drawn with; auto: int8 where that is faster."),
+    ] = "auto",
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -71,7 +76,7 @@ def chat(
     sampling = Sampling(temperature, top_k, top_p, max_tokens, seed)
     answers: dict[str, object] = {}
     for entry in default_entries(store_of(context, root), general, baseball):
-        voice = load_voice(entry.run, entry.at)
+        voice = load_voice(entry.run, entry.at, precision)
         pieces = list(reply(voice, [("user", prompt)], sampling))
         text = "".join(piece.text for piece in pieces if isinstance(piece, TokenDrawn))
         ended = pieces[-1]

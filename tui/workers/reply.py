@@ -100,7 +100,7 @@ def _voice_of(run: Run, at: str) -> "Voice":
     key = (run.folder, at, tuple(run.checkpoint_steps()))
     # Two sides that ask for the same weights at once load them once.
     with _voices_lock:
-        voice = _voices.pop(key, None) or load_voice(run, at)
+        voice = _voices.pop(key, None) or load_voice(run, at, "auto")
         _voices[key] = voice
         while len(_voices) > _VOICES_KEPT:
             del _voices[next(iter(_voices))]
