@@ -196,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_of(given, Path(folder))
         done, limits = run(names, settings, given.pairs, lambda line: print(line, flush=True))
-    print(f"\n{heading(machine)} {given.pairs} pairs.\n\n{contests_table(done, limits)}\n\n{FORMULA}")
+    print(f"\n{heading(machine)} Pairs: {given.pairs}.\n\n{contests_table(done, limits)}\n\n{FORMULA}")
     if given.json:
         rows = {
             "machine": asdict(machine),

@@ -171,6 +171,13 @@ def heading(machine: Machine) -> str:
     return f"Measured on {date.today().isoformat()}: {machine.in_words()}.{said}"
 
 
-def contests_table(contests: list[Contest], limits: list[Measurement]) -> str:
-    head = ["what", "who", "median (lowest to highest)", "ours is faster by", "peak memory", "of the limit"]
+def contests_table(
+    contests: list[Contest], limits: list[Measurement], ratio: str = "ours is faster by"
+) -> str:
+    """All contests in one table of Markdown.
+
+    Args:
+        ratio: what the first contender's rate over another's means.
+    """
+    head = ["what", "who", "median (lowest to highest)", ratio, "peak memory", "of the limit"]
     return markdown_table([head, *(row for contest in contests for row in contest.rows(limits))])

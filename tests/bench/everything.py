@@ -27,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     machine = Machine.here()
     tell(heading(machine))
-    parts = [f"{heading(machine)} {given.pairs} pairs each."]
+    parts = [f"{heading(machine)} Pairs: {given.pairs}."]
     with tempfile.TemporaryDirectory() as folder:
         settings = against_peers.settings_of(given, Path(folder))
         done, limits = against_peers.run(list(against_peers.NAMES), settings, given.pairs, tell)

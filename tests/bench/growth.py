@@ -122,7 +122,7 @@ def run(pairs: int, steps: int, tokens: list[int], tell: Callable[[str], None]) 
         contest = training(Path(folder), tokens, steps)
         for line in contest.run(pairs):
             tell(line)
-    lines = [contests_table([contest], []), ""]
+    lines = [contests_table([contest], [], "the first is faster by"), ""]
     for label, found in contest.found.items():
         held = statistics.median(float(each.note) for each in found)
         lines.append(f"- {label}: {held:.0f} MB held by the process itself, without the mapped shards")

