@@ -257,7 +257,8 @@ def load_at(run: Run, at: str = "last") -> Weights:
                 return load(run.checkpoint_folder(step))
             except CheckpointError as error:
                 problem = problem or error
-        raise CheckpointError(f"No checkpoint of {run.name} is whole. {problem}", "Train this stage again.")
+        what = problem.what if problem else ""
+        raise CheckpointError(f"No checkpoint of {run.name} is whole. {what}", "Train this stage again.")
     step = best_step(run) if at == "best" else int(at)
     if step not in steps:
         listed = ", ".join(map(str, steps))

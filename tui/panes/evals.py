@@ -273,7 +273,8 @@ class EvalPane(Vertical):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that would do nothing is neither bound nor shown."""
         del parameters
-        return self.is_evaluating if action == "stop" else True
+        allowed = {"stop": self.is_evaluating, "evaluate": not self.is_evaluating}
+        return allowed.get(action, True)
 
     def _show_all(self) -> None:
         domain = self._app.domain
