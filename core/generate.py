@@ -182,19 +182,20 @@ class _Reader:
 
 
 def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:
-    probabilities = logits.softmax(dim=-1)
+    """The next token and the model's own probability of it. Only what can be drawn is sorted and summed."""
+    total = logits.logsumexp(dim=-1)
     # Dividing by less would overflow, and draws the likeliest token all the same.
     if sampling.temperature < 1e-4:
         token = int(logits.argmax())
-        return token, float(probabilities[token])
-    logits = logits / sampling.temperature
-    if 0 < sampling.top_k < len(logits):
-        smallest_kept = logits.topk(sampling.top_k).values[-1]
-        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
+        return token, float((logits[token] - total).exp())
+    kept = min(sampling.top_k or len(logits), len(logits))
+    is_cut = kept < len(logits) or sampling.top_p < 1
+    # The likeliest first, as the cut by share needs them.
+    values, tokens = logits.topk(kept) if is_cut else (logits, None)
+    shares = (values / sampling.temperature).softmax(dim=-1)
     if sampling.top_p < 1:
-        ordered, order = logits.sort(descending=True)
-        shares = ordered.softmax(dim=-1)
         # A token goes once those before it already hold the share; the first always stays.
-        logits[order[shares.cumsum(dim=-1) - shares >= sampling.top_p]] = float("-inf")
-    token = int(torch.multinomial(logits.softmax(dim=-1), 1, generator=generator))
-    return token, float(probabilities[token])
+        shares = shares.masked_fill(shares.cumsum(dim=-1) - shares >= sampling.top_p, 0.0)
+    drawn = int(torch.multinomial(shares, 1, generator=generator))
+    token = drawn if tokens is None else int(tokens[drawn])
+    return token, float((logits[token] - total).exp())

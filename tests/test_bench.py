@@ -21,6 +21,7 @@ from core.bench.suite import NAMES, Suite, chosen, with_limits
 from core.bench.training import train_step
 from core.errors import BbtuiError, UsageError
 from core.model import build
+from core.packed import can_pack
 
 TINY = Sizes(layers=2, heads=2, width=32, context=64, vocabulary=512, micro_batch=2)
 
@@ -53,6 +54,14 @@ def test_a_measurement_has_as_many_samples_as_rounds(
     for each in found:
         assert len(each.samples) == 2 and min(each.samples) > 0 and each.unit and not each.problem
         assert Measurement.from_row(json.loads(json.dumps(each.to_row()))) == each
+
+
+@pytest.mark.skipif(not can_pack(), reason="no int8 products on this machine")
+def test_generation_from_int8_is_held_against_a_byte_a_weight() -> None:
+    (packed,), (plain,) = decode(TINY, 1, 4, "int8"), decode(TINY, 1, 4, "float32")
+    assert (packed.precision, plain.precision) == ("int8", "float32")
+    weights = operations.multiplied_numbers(build(TINY.config().model, TINY.vocabulary))  # type: ignore[arg-type]
+    assert plain.cost - packed.cost == 3 * weights
 
 
 def test_reading_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

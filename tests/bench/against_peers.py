@@ -77,6 +77,9 @@ def _generation(name: str, settings: Settings, prompt_tokens: int, new_tokens: i
     sizes = asdict(settings.large)
     ours = {"new_tokens": new_tokens} if name == "decode" else {"prompt_tokens": prompt_tokens}
     contenders = [_one("ours", name, {"sizes": sizes, "rounds": 1, **ours}, OURS)]
+    if name == "decode":
+        in_full = {"sizes": sizes, "rounds": 1, "precision": "float32", **ours}
+        contenders.append(_one("ours, float32", name, in_full, OURS))
     how = {"sizes": sizes, "rounds": 1, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
     for who, kind in _with_nanogpt(settings, ("nanoGPT, float32", "nanogpt_generate")):
         contenders.append(_one(who, kind, how, folder=settings.nanogpt))

@@ -257,7 +257,7 @@ class StageView(Vertical, can_focus=True):
         self.progress.show(state)
         has_room = self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES
         figures = figures_line(state, self.size.width - 2, 2 if has_room else 1) if state else ""
-        self.figures.update(Content(figures))
+        self.figures.update(Content(figures), layout=False)
         self.figures.styles.height = 2 if len(figures) > self.size.width - 2 else 1
         self.sample.show(state.sample if state else None)
         self.sample.styles.height = 2 if self.size.height >= _ROWS_FOR_TWO_SAMPLE_LINES else 1
