@@ -66,15 +66,18 @@ def pack(model: Transformer) -> Transformer:
     """
     config = model.config
     twin = build(config, model.head.size(0), device="meta")
+    head = None
     with warnings.catch_warnings(action="ignore"):
         for name, module in list(model.named_modules()):
             owner = twin.get_submodule(name.rpartition(".")[0])
             leaf = name.rpartition(".")[2]
             if isinstance(module, nn.Linear):
-                setattr(owner, leaf, PackedLinear(module.weight, module.bias))
+                layer = PackedLinear(module.weight, module.bias)
+                setattr(owner, leaf, layer)
+                head = layer if module.weight is model.head else head
             elif name and not list(module.children()):
                 setattr(owner, leaf, module)
-        head = PackedLinear(model.head)
+        head = head or PackedLinear(model.head)
     for name, parameter in model.named_parameters(recurse=False):
         setattr(twin, name, parameter)
     twin.logits = lambda hidden: capped(head(hidden), model.logit_cap)  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """Protects that freed memory is used again instead of given back: what a training takes in every step."""
 
+import platform
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ print(min(new_pages() for _ in range(6)))
 _CALL = "from core.allocator import keep_freed_memory; keep_freed_memory()"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_a_step_takes_the_blocks_of_the_one_before_without_new_pages() -> None:
     taken = {
         call: int(subprocess.check_output([sys.executable, "-c", _PAGES_TAKEN.format(call=call)]))
